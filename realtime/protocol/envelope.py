@@ -1,0 +1,193 @@
+"""The envelope: what travels between nodes, as JSON text that any language can write.
+
+Every envelope has ``v`` (its version) and ``type``. Those that carry a publication need nothing else than their
+audience and ``data``, so that ``{"v":1,"type":"room","room":"lobby","data":{"any":"json"}}`` published by any service
+reaches the room. ``data`` is forwarded as the bytes that came.
+
+Nodes announce the versions that they read (``READS``) and publish in the highest that all live nodes read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from realtime.exceptions import RealtimeError
+from realtime.protocol.messages import MemberInfo
+
+VERSION: Final = 1
+READS: Final = (1,)
+"""Versions of the envelope that this code can read, in ascending order."""
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """One message between nodes. ``v`` is written always: it has no default."""
+
+    v: int
+
+
+class BroadcastEnvelope(Envelope, frozen=True, tag="broadcast", rename={"sender": "from"}):
+    """For every connection but ``skip``."""
+
+    data: Raw
+    sender: str | None = None
+    skip: str | None = None
+
+
+class RoomEnvelope(Envelope, frozen=True, tag="room", rename={"sender": "from"}):
+    """For the members of ``room`` but ``skip``."""
+
+    room: str
+    data: Raw
+    sender: str | None = None
+    skip: str | None = None
+
+
+class PrivateEnvelope(Envelope, frozen=True, tag="private", rename={"sender": "from"}):
+    """For one connection, or with ``user:<id>`` for all of a user's; ``receipt`` asks the node to confirm to ``node``."""
+
+    to: str
+    data: Raw
+    sender: str | None = None
+    node: str | None = None
+    receipt: int | None = None
+
+
+class Receipt(Envelope, frozen=True, tag="receipt"):
+    """Whether the private message that asked for ``receipt`` was handed over."""
+
+    receipt: int
+    is_delivered: bool
+
+
+class Heartbeat(Envelope, frozen=True, tag="heartbeat"):
+    """A node lives. ``reads``: envelope versions; ``statistics``: figures for people."""
+
+    node: str
+    address: str
+    version: str
+    reads: list[int]
+    started: float
+    state: str
+    statistics: dict[str, float] = {}
+
+
+class Goodbye(Envelope, frozen=True, tag="goodbye"):
+    """A node stops and has let go of its connections."""
+
+    node: str
+
+
+class Echo(Envelope, frozen=True, tag="echo"):
+    """A node speaks to itself through one shard, to prove that what is published is delivered."""
+
+    shard: int
+    nonce: int
+
+
+class Watch(Envelope, frozen=True, tag="watch"):
+    """``node`` wants the members of ``rooms`` and their changes; answered by a roster when ``request`` is given."""
+
+    node: str
+    rooms: list[str]
+    request: int | None = None
+
+
+class Unwatch(Envelope, frozen=True, tag="unwatch"):
+    """``node`` no longer wants to hear of the members of ``rooms``."""
+
+    node: str
+    rooms: list[str]
+
+
+class Roster(Envelope, frozen=True, tag="roster"):
+    """The members that ``node`` has in each of ``rooms``: the whole truth, replacing what was known."""
+
+    node: str
+    rooms: dict[str, list[MemberInfo]]
+    request: int | None = None
+
+
+class RosterChange(msgspec.Struct, frozen=True, array_like=True):
+    """What changed in one room."""
+
+    room: str
+    joined: list[MemberInfo]
+    left: list[MemberInfo]
+
+
+class RosterChanges(Envelope, frozen=True, tag="changes"):
+    """What changed among the members that ``node`` has in watched rooms."""
+
+    node: str
+    changes: list[RosterChange]
+
+
+AnyEnvelope = (
+    BroadcastEnvelope
+    | RoomEnvelope
+    | PrivateEnvelope
+    | Receipt
+    | Heartbeat
+    | Goodbye
+    | Echo
+    | Watch
+    | Unwatch
+    | Roster
+    | RosterChanges
+)
+
+
+class UnreadableEnvelope(RealtimeError):
+    """An envelope of a version or shape that this node does not know; ``room`` when that much could be read."""
+
+    def __init__(self, reason: str, room: str | None) -> None:
+        super().__init__(reason)
+        self.room = room
+
+
+_decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(AnyEnvelope)
+_encoder = msgspec.json.Encoder()
+
+encode = _encoder.encode
+"""An envelope as JSON bytes."""
+
+
+class _Outline(msgspec.Struct):
+    v: int = 0
+    type: str = ""
+    room: str | None = None
+
+
+_outline = msgspec.json.Decoder(_Outline)
+
+
+def decode(text: bytes) -> AnyEnvelope:
+    """The envelope in ``text``. Raises UnreadableEnvelope for a version, type or shape that this node does not know."""
+    try:
+        if not text.isascii():
+            text.decode("utf-8")  # `data` is forwarded unread: a foreign publisher's broken bytes must not reach clients
+        envelope: AnyEnvelope = _decoder.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise _unreadable(text, str(error)) from None
+    if envelope.v not in READS:
+        raise _unreadable(text, f"version {envelope.v}")
+    return envelope
+
+
+def common_version(reads: Iterable[Iterable[int]]) -> int:
+    """The highest version that every node reads, given what each announced; ours when nothing is shared."""
+    common = set(READS)
+    for versions in reads:
+        common &= set(versions)
+    return max(common, default=VERSION)
+
+
+def _unreadable(text: bytes, reason: str) -> UnreadableEnvelope:
+    try:
+        return UnreadableEnvelope(reason, _outline.decode(text).room)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return UnreadableEnvelope(reason, None)

@@ -1,0 +1,87 @@
+"""Names of rooms, groups, channels, nodes and connections: every mapping between them is a function here.
+
+A room is any text of 1 to 64 characters; a Channels group name is ASCII under 100 characters. ``group_of_room`` maps
+one to the other without collisions; docs/protocol.md has test vectors for other languages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+
+BROADCAST_GROUP = "rt.all"
+NODES_GROUP = "rt.nodes"
+GROUP_PREFIX = "rt."
+ROOM_MAX_CHARACTERS = 64
+USER_PREFIX = "user:"
+
+_PLAIN_ROOM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_PLAIN_USER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,60}")
+_CONNECTION_ID = re.compile(r"([A-Za-z0-9_-]{1,60})\.[A-Za-z0-9_-]{16,32}")
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+
+
+def is_room_name(room: str) -> bool:
+    """1 to 64 characters of any script; no control characters, line or paragraph separators."""
+    if not 1 <= len(room) <= ROOM_MAX_CHARACTERS:
+        return False
+    if room.isascii():
+        return room.isprintable()
+    return not any(unicodedata.category(character) in _FORBIDDEN_CATEGORIES for character in room)
+
+
+def group_of_room(room: str) -> str:
+    """The group whose members are the nodes with a connection in ``room``.
+
+    Names of ``[A-Za-z0-9_.-]`` stay readable (``rt.r.<room>``); all others become ``rt.h.<SHA-256 of the UTF-8, hex>``.
+    """
+    if _PLAIN_ROOM.fullmatch(room):
+        return f"rt.r.{room}"
+    return f"rt.h.{_digest(room)}"
+
+
+def group_of_user(user: str) -> str:
+    """The group whose members are the nodes with a connection of ``user``."""
+    if _PLAIN_USER.fullmatch(user):
+        return f"rt.u.{user}"
+    return f"rt.v.{_digest(user)}"
+
+
+def node_channel(node_id: str) -> str:
+    """The one channel on which a node receives what is addressed to it alone."""
+    return f"rt.node.{node_id}"
+
+
+def echo_stem(node_id: str) -> str:
+    """The stem of the groups on which a node hears its own echo, one for each shard of the backplane."""
+    return f"rt.echo.{node_id}"
+
+
+def node_id_of(name: str, suffix: str) -> str:
+    """A node's id: its configured name, made safe, and a suffix that no earlier process had."""
+    safe = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")[:40] or "node"
+    return f"{safe}-{suffix}"
+
+
+def is_node_id(node_id: str) -> bool:
+    """Whether this could be the id of a node."""
+    return _NODE_ID.fullmatch(node_id) is not None
+
+
+def node_of_connection(connection_id: str) -> str | None:
+    """The id of the node that a connection id names; None when it is not a connection id."""
+    match = _CONNECTION_ID.fullmatch(connection_id)
+    return match[1] if match else None
+
+
+def user_of_recipient(recipient: str) -> str | None:
+    """The user id in ``user:<id>``; None when the recipient is not a user."""
+    if recipient.startswith(USER_PREFIX) and len(recipient) > len(USER_PREFIX):
+        return recipient[len(USER_PREFIX) :]
+    return None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
