@@ -1,0 +1,158 @@
+"""Every setting: its default, unit and reason in one place; values come from ``settings.REALTIME``.
+
+Inside the application settings travel as one frozen ``Settings`` object or as plain keyword arguments, never as the
+Django settings. docs/settings.md has the table; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from realtime.exceptions import RealtimeError
+
+MIB = 1024 * 1024
+
+
+class BadSetting(RealtimeError):
+    """A value in settings.REALTIME is unknown, of the wrong type, or out of its bounds."""
+
+    def __init__(self, name: str, problem: str) -> None:
+        super().__init__(f"REALTIME[{name!r}] {problem}")
+        self.name = name
+        self.problem = problem
+
+
+def _setting(default: Any, reason: str, *, unit: str = "", least: float = 0, most: float = float("inf")) -> Any:
+    metadata = {"reason": reason, "unit": unit, "least": least, "most": most}
+    if isinstance(default, tuple):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """The settings of one node. Upper-case names in ``settings.REALTIME``; lower-case here."""
+
+    layer: str = _setting("default", "the alias in CHANNEL_LAYERS that joins the nodes")
+    node_name: str = _setting("", "what people call this node; its id adds a random suffix (empty: the host name)")
+    node_address: str = _setting("", "where operators reach this node, as announced to the others")
+    heartbeat_seconds: float = _setting(
+        5.0, "how often a node tells the others that it lives", unit="s", least=0.05, most=60
+    )
+    node_timeout_seconds: float = _setting(
+        15.0, "silence after which a node is taken for dead: three lost heartbeats", unit="s", least=0.1, most=600
+    )
+    publish_timeout_seconds: float = _setting(
+        2.0, "a publish that the backplane has not taken by then is `unavailable`", unit="s", least=0.1, most=30
+    )
+    receipt_timeout_seconds: float = _setting(
+        2.0, "a private message not confirmed by then is `unknown_recipient`", unit="s", least=0.1, most=30
+    )
+    members_timeout_seconds: float = _setting(
+        2.0, "how long the member list of a room waits for the other nodes", unit="s", least=0.1, most=30
+    )
+    members_interval_ms: int = _setting(
+        100, "changes of a room's members are gathered for that long", unit="ms", least=10, most=10_000
+    )
+    message_max_bytes: int = _setting(
+        MIB, "a larger message or frame ends the connection with 1009", unit="bytes", least=1024, most=64 * MIB
+    )
+    command_max_bytes: int = _setting(
+        MIB, "a larger command is answered with `too_large`", unit="bytes", least=256, most=64 * MIB
+    )
+    rooms_per_connection_max: int = _setting(128, "rooms that one connection may be in", least=1, most=100_000)
+    backlog_max_bytes: int = _setting(
+        MIB, "more than that waiting for backlog_grace_seconds makes a slow consumer", unit="bytes", least=4096
+    )
+    backlog_grace_seconds: float = _setting(
+        1.0, "how long a backlog may exceed backlog_max_bytes", unit="s", least=0.1, most=60
+    )
+    backlog_hard_max_bytes: int = _setting(
+        4 * MIB, "more than that waiting at any moment makes a slow consumer", unit="bytes", least=4096
+    )
+    inbox_max_bytes: int = _setting(
+        256 * 1024, "a client with more commands waiting than that is not read until half is handled", unit="bytes"
+    )
+    batch_window_ms: float = _setting(
+        0.0, "wait that long for more publications before a batch is delivered (0: only what came in one read)",
+        unit="ms", most=10,
+    )  # fmt: skip
+    batch_max_messages: int = _setting(100, "messages of one room that leave in one write", least=1, most=10_000)
+    batch_max_bytes: int = _setting(
+        128 * 1024, "bytes of one room that leave in one write", unit="bytes", least=1024, most=16 * MIB
+    )
+    deliver_slice_members: int = _setting(
+        2_000, "members of a big room served before other work gets its turn", least=10, most=1_000_000
+    )
+    listen_backlog: int = _setting(1024, "connections that the kernel may hold before they are accepted", least=1)
+    ping_interval_seconds: float = _setting(
+        20.0, "a connection silent for that long is pinged by the server", unit="s", least=0.1, most=3600
+    )
+    ping_timeout_seconds: float = _setting(
+        30.0, "a peer that does not answer a ping for that long is gone", unit="s", least=0.1, most=3600
+    )
+    drain_wait_seconds: float = _setting(
+        0.0, "between red readiness and the first close: what the balancer needs to notice", unit="s", most=600
+    )
+    drain_deadline_seconds: float = _setting(
+        30.0, "the process exits by then, whatever is still open", unit="s", least=0.5, most=3600
+    )
+    drain_batch_connections: int = _setting(100, "connections closed at once while draining", least=1, most=100_000)
+    tracking_flush_seconds: float = _setting(
+        1.0, "how often rows of nodes and connections are written", unit="s", least=0.05, most=60
+    )
+    tracking_pending_max: int = _setting(
+        100_000, "rows that may wait for the database; beyond that they are counted and lost", least=100
+    )
+    token_keys: tuple[str, ...] = _setting(
+        (), "keys that sign tokens (HS256), newest first; empty: settings.SECRET_KEY"
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        ("127.0.0.1", "::1"), "addresses whose X-Forwarded-For is believed"
+    )
+    allowed_origins: tuple[str, ...] = _setting(
+        (), "origins (scheme://host[:port]) whose pages may connect besides the page's own; \"*\" allows all"
+    )
+
+    @property
+    def name_of_node(self) -> str:
+        """``node_name``, or the host's name."""
+        return self.node_name or socket.gethostname().split(".")[0]
+
+
+def load(values: Mapping[str, object]) -> Settings:
+    """Check and convert ``settings.REALTIME``. Raises BadSetting, naming the setting, on the first bad value."""
+    known = {each.name.upper(): each for each in fields(Settings)}
+    checked: dict[str, object] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise BadSetting(name, "is not a setting; docs/settings.md lists them")
+        checked[known[name].name] = _checked(name, value, known[name].type, known[name].metadata)
+    return Settings(**checked)  # type: ignore[arg-type]
+
+
+def current() -> Settings:
+    """The settings of this Django project."""
+    from django.conf import settings  # the only reader of Django's settings here
+
+    return load(getattr(settings, "REALTIME", {}))
+
+
+def _checked(name: str, value: object, kind: Any, metadata: Mapping[str, Any]) -> object:
+    if kind == "str":
+        if not isinstance(value, str):
+            raise BadSetting(name, f"must be text, not {value!r}")
+        return value
+    if kind == "tuple[str, ...]":
+        if isinstance(value, str) or not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
+            raise BadSetting(name, f"must be a list of texts, not {value!r}")
+        return tuple(value)
+    wanted = (int,) if kind == "int" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, wanted):
+        raise BadSetting(name, f"must be {'a whole number' if kind == 'int' else 'a number'}, not {value!r}")
+    if not metadata["least"] <= value <= metadata["most"]:
+        raise BadSetting(name, f"must be between {metadata['least']:g} and {metadata['most']:g}, not {value!r}")
+    return value

@@ -1,0 +1,70 @@
+"""What the core tells operators, as facts in the past tense; ``monitoring`` turns them into metrics.
+
+The default implementation records nothing. Methods are synchronous, cheap and never raise; on the path of a delivery
+there is one call per batch, never one per member. The idea of instrumentation as hooks is stamina's.
+"""
+
+from __future__ import annotations
+
+from realtime.protocol.closing import CloseCode
+
+
+class Instrument:
+    """Records nothing; override what you need."""
+
+    def connection_opened(self, transport: str) -> None:
+        """A client was accepted."""
+
+    def connection_closed(self, transport: str, code: int, seconds: float) -> None:
+        """A connection ended after ``seconds``, with the close code that ended it (1006: without a close frame)."""
+
+    def connection_refused(self, reason: str) -> None:
+        """A client was not accepted: "origin", "path", "draining", "not_started", …."""
+
+    def connection_evicted(self, close: CloseCode) -> None:
+        """The server decided to end a connection."""
+
+    def command_handled(self, seconds: float, size: int) -> None:
+        """A command of ``size`` bytes was handled, ``seconds`` from its arrival to the end of its handling."""
+
+    def command_refused(self, code: str) -> None:
+        """A command was answered with this error code."""
+
+    def batch_received(self, count: int) -> None:
+        """That many envelopes came from the backplane in one read."""
+
+    def batch_delivered(self, publications: int, deliveries: int, size: int) -> None:
+        """``publications`` went to some members as ``deliveries`` messages of ``size`` bytes in all."""
+
+    def messages_sent(self, count: int, size: int) -> None:
+        """Replies and pushes other than publications were handed to a socket."""
+
+    def publication_published(self) -> None:
+        """An envelope was handed to the backplane."""
+
+    def publish_failed(self) -> None:
+        """The backplane is not known to have taken an envelope."""
+
+    def envelope_unreadable(self) -> None:
+        """An envelope of an unknown version or shape arrived and was skipped."""
+
+    def backplane_dropped(self, count: int) -> None:
+        """The channel layer dropped that many messages."""
+
+    def backplane_interrupted(self) -> None:
+        """The node's subscription was interrupted, or its echo stayed away."""
+
+    def backplane_restored(self, seconds: float) -> None:
+        """The node hears its own echo again, after ``seconds``."""
+
+    def missed_told(self, connections: int) -> None:
+        """That many connections were told that they may have missed something."""
+
+    def node_died(self) -> None:
+        """Another node stayed silent for too long."""
+
+    def tracking_rows_lost(self, count: int) -> None:
+        """Rows could not be written within their bound."""
+
+    def handler_failed(self) -> None:
+        """A handler raised something that is no refusal."""
