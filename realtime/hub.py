@@ -1,0 +1,100 @@
+"""The hub: which connections this node has, who they are, and which rooms they are in. Plain dicts, no I/O."""
+
+from __future__ import annotations
+
+from realtime.protocol.closing import CloseCode
+from realtime.protocol.messages import MemberInfo
+from realtime.protocol.names import group_of_room
+from realtime.server.writer import FrameWriter
+
+
+class Member:
+    """A connection as the hub sees it. ``user`` is None while it is anonymous."""
+
+    __slots__ = ("id", "rooms", "user", "writer")
+
+    def __init__(self, connection_id: str, user: str | None, writer: FrameWriter) -> None:
+        self.id = connection_id
+        self.user = user
+        self.writer = writer
+        self.rooms: dict[str, Room] = {}
+
+    def evict(self, close: CloseCode) -> None:
+        """The server ends this connection."""
+        self.writer.close(close)
+
+    @property
+    def info(self) -> MemberInfo:
+        """What other members are told."""
+        return MemberInfo(id=self.id, user=self.user)
+
+
+class Room:
+    """The local members of one room. ``group`` is the Channels group that carries it."""
+
+    __slots__ = ("group", "members", "name")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.group = group_of_room(name)
+        self.members: dict[str, Member] = {}
+
+
+class Hub:
+    """Connections by id, rooms by name, connections by user.
+
+    Invariants: a room exists while it has a local member; ``member.rooms`` and ``room.members`` agree; only
+    connections in the hub are in rooms.
+    """
+
+    def __init__(self) -> None:
+        self.connections: dict[str, Member] = {}
+        self.rooms: dict[str, Room] = {}
+        self.users: dict[str, dict[str, Member]] = {}
+
+    def __len__(self) -> int:
+        return len(self.connections)
+
+    @property
+    def room_count(self) -> int:
+        """Rooms with a local member."""
+        return len(self.rooms)
+
+    def add(self, member: Member) -> None:
+        """A connection is there."""
+        self.connections[member.id] = member
+        if member.user is not None:
+            self.users.setdefault(member.user, {})[member.id] = member
+
+    def identify(self, member: Member, user: str) -> None:
+        """An anonymous connection turns out to be a user's."""
+        member.user = user
+        self.users.setdefault(user, {})[member.id] = member
+
+    def remove(self, member: Member) -> None:
+        """A connection is gone; it must have left its rooms. Safe to call twice."""
+        if self.connections.pop(member.id, None) is None or member.user is None:
+            return
+        of_user = self.users.get(member.user, {})
+        of_user.pop(member.id, None)
+        if not of_user:
+            self.users.pop(member.user, None)
+
+    def join(self, member: Member, name: str) -> Room:
+        """Put a connection into a room; joining twice changes nothing."""
+        room = self.rooms.get(name)
+        if room is None:
+            room = self.rooms[name] = Room(name)
+        room.members[member.id] = member
+        member.rooms[name] = room
+        return room
+
+    def leave(self, member: Member, name: str) -> Room | None:
+        """Take a connection out of a room; None when it was not in it."""
+        room = member.rooms.pop(name, None)
+        if room is None:
+            return None
+        room.members.pop(member.id, None)
+        if not room.members:
+            del self.rooms[name]
+        return room

@@ -1,0 +1,80 @@
+"""The table of live nodes, kept from heartbeats; decides who is dead. No I/O, no clock: the caller says what time it is.
+
+Nobody is judged while the judge's own echo is red, for one node timeout after it came back, or for one node timeout
+after the judge's own loop stood still: silence would then be the judge's own deafness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from realtime.protocol.envelope import Heartbeat, common_version
+
+
+@dataclass(slots=True)
+class LiveNode:
+    """Another node, as its last heartbeat described it. ``heard_at`` is the judge's clock, seconds."""
+
+    heartbeat: Heartbeat
+    heard_at: float
+
+
+class LiveNodes:
+    """Every other node that was heard lately."""
+
+    def __init__(self, own_id: str, timeout_seconds: float, stall_seconds: float) -> None:
+        self._own_id = own_id
+        self._timeout = timeout_seconds
+        self._stall = stall_seconds
+        self._nodes: dict[str, LiveNode] = {}
+        self._may_judge_from = float("inf")
+        self._looked_at: float | None = None
+        self.envelope_version = common_version([])
+
+    def __len__(self) -> int:
+        return len(self._nodes)
+
+    def __contains__(self, node_id: str) -> bool:
+        return node_id == self._own_id or node_id in self._nodes
+
+    def __iter__(self) -> Iterator[LiveNode]:
+        return iter(self._nodes.values())
+
+    @property
+    def others(self) -> list[str]:
+        """The ids of the other live nodes."""
+        return list(self._nodes)
+
+    def heard(self, heartbeat: Heartbeat, now: float) -> bool:
+        """Another node spoke; True when it was not in the table."""
+        is_new = heartbeat.node not in self._nodes
+        self._nodes[heartbeat.node] = LiveNode(heartbeat, now)
+        self._agree()
+        return is_new
+
+    def forget(self, node_id: str) -> bool:
+        """A node said goodbye, or is dead; True when it was in the table."""
+        was_there = self._nodes.pop(node_id, None) is not None
+        self._agree()
+        return was_there
+
+    def echo_lost(self) -> None:
+        """The judge does not hear itself: nobody is judged until further notice."""
+        self._may_judge_from = float("inf")
+
+    def echo_back(self, now: float) -> None:
+        """The judge hears itself again."""
+        self._may_judge_from = now + self._timeout
+
+    def silent(self, now: float) -> list[str]:
+        """The nodes that must be taken for dead at ``now``. Call at every heartbeat: the gaps show when the loop stood."""
+        if self._looked_at is not None and now - self._looked_at > self._stall:
+            self._may_judge_from = max(self._may_judge_from, now + self._timeout)
+        self._looked_at = now
+        if now < self._may_judge_from:
+            return []
+        return [node_id for node_id, node in self._nodes.items() if now - node.heard_at > self._timeout]
+
+    def _agree(self) -> None:
+        self.envelope_version = common_version(node.heartbeat.reads for node in self._nodes.values())

@@ -1,0 +1,364 @@
+"""The node: one per process. It joins the hub to the backplane.
+
+It publishes for its connections, delivers what comes back, and keeps the table of live nodes. Its parts:
+``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``live_nodes`` (others), ``trust`` (is the
+backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``inbound`` (sorts what
+arrives).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Callable
+
+from realtime import __version__
+from realtime.conf import Settings
+from realtime.delivery import Deliverer
+from realtime.exceptions import BackplaneUnavailable
+from realtime.hub import Hub, Member, Room
+from realtime.inbound import Inbound
+from realtime.instrument import Instrument
+from realtime.layers.backplane import Backplane
+from realtime.live_nodes import LiveNodes
+from realtime.members import MemberLists
+from realtime.missed import MissedNotices
+from realtime.protocol.closing import SLOW_CONSUMER
+from realtime.protocol.envelope import (
+    READS,
+    Echo,
+    Envelope,
+    Goodbye,
+    Heartbeat,
+    RosterChange,
+    RosterChanges,
+    Unwatch,
+    Watch,
+    encode,
+)
+from realtime.protocol.names import (
+    BROADCAST_GROUP,
+    NODES_GROUP,
+    echo_stem,
+    group_of_user,
+    node_channel,
+    node_id_of,
+)
+from realtime.receipts import Receipts
+from realtime.subscriptions import Subscriptions
+from realtime.tasks import TaskGroup
+from realtime.trust import Gap, Trust
+
+logger = logging.getLogger("realtime.node")
+
+STALL_SECONDS = 5.0
+"""A loop that stood still for longer makes the node distrust its own judgement of others."""
+
+Published = asyncio.Future["int | None"]
+
+
+class Node:
+    """One process of the cluster. All methods belong to the event loop that ran ``start``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        backplane: Backplane,
+        instrument: Instrument,
+        *,
+        on_heartbeat: Callable[[Heartbeat], None] = lambda heartbeat: None,
+        on_node_died: Callable[[str], None] = lambda node_id: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.id = node_id_of(settings.name_of_node, secrets.token_hex(3))
+        self.settings = settings
+        self.instrument = instrument
+        self.backplane = backplane
+        self.started_at = time.time()
+        self.hub = Hub()
+        self.tasks = TaskGroup(self._task_failed)
+        self.receipts = Receipts(settings.receipt_timeout_seconds)
+        self.subscriptions = Subscriptions(backplane, self.tasks)
+        self.deliverer = Deliverer(instrument, settings.deliver_slice_members)
+        gather = settings.members_interval_ms / 1000
+        self.missed = MissedNotices(self.hub, instrument, node_channel(self.id), gather)
+        self.nodes = LiveNodes(self.id, settings.node_timeout_seconds, settings.heartbeat_seconds + STALL_SECONDS)
+        self.members = MemberLists(
+            self.hub,
+            ask=lambda rooms: self._publish(NODES_GROUP, Watch(v=self.version, node=self.id, rooms=rooms)),
+            unask=lambda rooms: self._publish(NODES_GROUP, Unwatch(v=self.version, node=self.id, rooms=rooms)),
+            tell=self._tell_members,
+            others=lambda: self.nodes.others,
+            interval_seconds=gather,
+            timeout_seconds=settings.members_timeout_seconds,
+        )
+        self.trust = Trust(
+            self.tasks,
+            send_probe=self._send_probe,
+            on_lost=self._trust_lost,
+            on_restored=self._trust_restored,
+            echo_timeout_seconds=settings.publish_timeout_seconds,
+            clock=clock,
+        )
+        self._inbound = Inbound(self)
+        self._probe_groups: list[str] = []
+        self._lifecycle = "starting"
+        self._clock = clock
+        self._on_heartbeat = on_heartbeat
+        self._on_node_died = on_node_died
+        self._backlogged: dict[str, Member] = {}
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """``starting``, ``ready``, ``interrupted`` (backplane not trusted), ``draining``, ``stopped`` or ``failed``."""
+        if self._lifecycle != "running":
+            return self._lifecycle
+        return "ready" if self.trust.is_trusted else "interrupted"
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether a balancer should send clients here: heard its own echo lately, and not draining."""
+        return self.state == "ready"
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether new connections are let in. They are while the backplane is down: they are told what they miss."""
+        return self._lifecycle in ("starting", "running")
+
+    @property
+    def version(self) -> int:
+        """The envelope version to publish in: the highest that all live nodes read."""
+        return self.nodes.envelope_version
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Subscribe, announce, and begin to beat. With the backplane down the node is up all the same, and waits."""
+        is_subscribed = False
+        try:
+            await self.backplane.open(node_channel(self.id), self._inbound)
+            is_subscribed = True
+        except BackplaneUnavailable as error:
+            logger.error(
+                "backplane_unavailable node=%s backplane=%s error=%r hint=%r", self.id, self.backplane.name, str(error),
+                "start the backplane, or set BACKPLANE_URL; the node goes on trying",
+            )  # fmt: skip
+        self._probe_groups = self.backplane.probe_groups(echo_stem(self.id))
+        for group in (BROADCAST_GROUP, NODES_GROUP, *self._probe_groups):
+            await self._hold(group)
+        self.trust.begin(len(self._probe_groups), is_subscribed=is_subscribed)
+        self.tasks.start("heartbeat", self._beat())
+        self.tasks.start("backlogs", self._look_at_backlogs())
+
+    def drain(self) -> None:
+        """Take no more connections; those that are here go on until they are closed."""
+        self._lifecycle = "draining"
+        self._on_heartbeat(self.heartbeat())
+
+    def _task_failed(self, name: str) -> None:
+        if name in ("heartbeat", "backlogs", "restore"):
+            logger.critical("node_failed node=%s task=%s", self.id, name)
+            self._lifecycle = "failed"  # readiness is red for good: the supervisor or operator must restart it
+
+    async def stop(self) -> None:
+        """Say goodbye and let go of the backplane. Connections must be closed before."""
+        self._lifecycle = "stopped"
+        if self.trust.is_trusted:
+            await asyncio.wait([self.publish(NODES_GROUP, Goodbye(v=self.version, node=self.id))], timeout=1)
+        self._on_heartbeat(self.heartbeat())
+        self.trust.end()
+        self.members.close()
+        await self.tasks.cancel()
+        await self.backplane.close()
+
+    # -- publishing --------------------------------------------------------------------------------------------------
+
+    def publish(self, group: str, envelope: Envelope) -> Published:
+        """Publish to all nodes in ``group``; fails with BackplaneUnavailable when it is not known to be taken."""
+        if not self.trust.is_trusted:
+            return self._refused()
+        return self._handed_over(self.backplane.publish(group, encode(envelope)))
+
+    def publish_to(self, node_id: str, envelope: Envelope) -> Published:
+        """Publish to one node."""
+        if not self.trust.is_trusted:
+            return self._refused()
+        return self._handed_over(self.backplane.publish_to(node_channel(node_id), encode(envelope)))
+
+    def _publish(self, group: str, envelope: Envelope) -> None:
+        self.publish(group, envelope)
+
+    def _handed_over(self, published: Published) -> Published:
+        self.instrument.publication_published()
+        published.add_done_callback(self._published)
+        return published
+
+    def _refused(self) -> Published:
+        refused: Published = asyncio.get_running_loop().create_future()
+        refused.set_exception(BackplaneUnavailable("the node does not hear its own echo"))
+        refused.exception()  # whoever publishes may look at it, and need not
+        self.instrument.publish_failed()
+        return refused
+
+    def _published(self, published: Published) -> None:
+        if not published.cancelled() and published.exception() is not None:
+            self.instrument.publish_failed()
+            self.trust.lose()
+
+    # -- rooms -------------------------------------------------------------------------------------------------------
+
+    async def join(self, member: Member, name: str) -> None:
+        """Put a connection into a room; on return nothing of it is missed. Raises BackplaneUnavailable."""
+        group = Room(name).group
+        await self.subscriptions.acquire(group)
+        if member.id not in self.hub.connections or name in member.rooms:
+            self.subscriptions.release(group)  # it went away meanwhile, or was in already
+            return
+        self.hub.join(member, name)
+        self.members.joined(member, name)
+
+    def leave(self, member: Member, name: str) -> bool:
+        """Take a connection out of a room: from now on it gets nothing of it. False when it was not in it."""
+        room = self.hub.leave(member, name)
+        if room is None:
+            return False
+        self.members.unwatch(member, name)
+        self.members.left(member, name)
+        self.subscriptions.release(room.group)
+        return True
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    async def add(self, member: Member) -> None:
+        """A connection is accepted; on return its user's private messages come here."""
+        self.hub.add(member)
+        member.writer.on_backlog = lambda: self._backlog_grew(member)
+        if member.user is not None:
+            await self._hold(group_of_user(member.user))
+
+    async def identify(self, member: Member, user: str) -> None:
+        """An anonymous connection turns out to be a user's; on return their private messages come here."""
+        self.hub.identify(member, user)
+        await self._hold(group_of_user(user))
+
+    def remove(self, member: Member) -> None:
+        """A connection is gone: out of its rooms, out of the hub. Safe to call twice."""
+        if member.id not in self.hub.connections:
+            return
+        for name in list(member.rooms):
+            self.leave(member, name)
+        self.hub.remove(member)
+        self._backlogged.pop(member.id, None)
+        if member.user is not None:
+            self.subscriptions.release(group_of_user(member.user))
+
+    async def _hold(self, group: str) -> None:
+        try:
+            await self.subscriptions.acquire(group, keep_on_failure=True)
+        except BackplaneUnavailable:
+            return  # remembered: subscribed with the next recovery, and then told what may be missing
+
+    # -- slow consumers ----------------------------------------------------------------------------------------------
+
+    def _backlog_grew(self, member: Member) -> None:
+        """Called by a writer, inside a delivery: nothing may be closed here."""
+        self._backlogged[member.id] = member
+        if member.writer.backlog > self.settings.backlog_hard_max_bytes:
+            asyncio.get_running_loop().call_soon(self._evict_if_slow, member)
+
+    async def _look_at_backlogs(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.backlog_grace_seconds / 3.7)
+            for member in list(self._backlogged.values()):
+                self._evict_if_slow(member)
+
+    def _evict_if_slow(self, member: Member) -> None:
+        if member.writer.is_closing:
+            self._backlogged.pop(member.id, None)
+        elif member.writer.is_slow(self._clock()):
+            self._backlogged.pop(member.id, None)
+            member.evict(SLOW_CONSUMER)
+            self.instrument.connection_evicted(SLOW_CONSUMER)
+        elif not member.writer.guard.is_watched:
+            self._backlogged.pop(member.id, None)
+
+    # -- other nodes -------------------------------------------------------------------------------------------------
+
+    def node_heard(self, heartbeat: Heartbeat) -> None:
+        """Another node lives; one that was not known is told of this node and asked for its members."""
+        if self.nodes.heard(heartbeat, self._clock()):
+            logger.info("node_appeared node=%s other=%s", self.id, heartbeat.node)
+            if self.trust.is_trusted:
+                self.publish_to(heartbeat.node, self.heartbeat())
+                self.members.ask_again()
+
+    def node_gone(self, node_id: str) -> None:
+        """Another node said goodbye, or is dead."""
+        if self.nodes.forget(node_id):
+            logger.info("node_gone node=%s other=%s", self.id, node_id)
+            self.members.node_gone(node_id)
+            self.tasks.start(f"forget {node_id}", self.backplane.forget_node(node_channel(node_id)))
+
+    def may_be_alive(self, node_id: str) -> bool:
+        """Whether a node is alive as far as this node can know; a young node does not know everybody yet."""
+        return node_id in self.nodes or time.time() - self.started_at < self.settings.heartbeat_seconds
+
+    def heartbeat(self) -> Heartbeat:
+        """What this node tells the others about itself."""
+        return Heartbeat(
+            v=self.version,
+            node=self.id,
+            address=self.settings.node_address,
+            version=__version__,
+            reads=list(READS),
+            started=self.started_at,
+            state=self.state,
+            statistics={"connections": len(self.hub), "rooms": self.hub.room_count},
+        )
+
+    async def _beat(self) -> None:
+        """1. judge the last echo and probe again; 2. announce; 3. judge the others; 4. wait, a little unevenly, so
+        that the nodes of a cluster do not beat in time."""
+        while True:
+            self.trust.beat()
+            self._on_heartbeat(self.heartbeat())
+            if self.trust.is_trusted:
+                self.publish(NODES_GROUP, self.heartbeat())
+            for node_id in self.nodes.silent(self._clock()):
+                logger.warning("node_died node=%s other=%s", self.id, node_id)
+                self.instrument.node_died()
+                self.node_gone(node_id)
+                self._on_node_died(node_id)
+            await asyncio.sleep(self.settings.heartbeat_seconds * random.uniform(0.9, 1.1))  # noqa: S311
+
+    def _tell_members(self, node_id: str, changes: list[RosterChange]) -> None:
+        self.publish_to(node_id, RosterChanges(v=self.version, node=self.id, changes=changes))
+
+    # -- trust -------------------------------------------------------------------------------------------------------
+
+    def _send_probe(self, shard: int, nonce: int) -> None:
+        probe = self.backplane.publish(self._probe_groups[shard], encode(Echo(v=self.version, shard=shard, nonce=nonce)))
+        probe.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _trust_lost(self) -> None:
+        self.nodes.echo_lost()
+        self.instrument.backplane_interrupted()
+        logger.warning("backplane_interrupted node=%s backplane=%s", self.id, self.backplane.name)
+        self._on_heartbeat(self.heartbeat())
+
+    def _trust_restored(self, gap: Gap, seconds: float) -> None:
+        if self._lifecycle == "starting":
+            self._lifecycle = "running"
+        self.nodes.echo_back(self._clock())
+        self.instrument.backplane_restored(seconds)
+        logger.info("node_ready node=%s backplane=%s after_seconds=%.3f", self.id, self.backplane.name, seconds)
+        self._on_heartbeat(self.heartbeat())
+        self.publish(NODES_GROUP, self.heartbeat())
+        self.members.ask_again()
+        if gap is None or gap:
+            self.missed.tell(gap)
