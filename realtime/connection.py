@@ -1,0 +1,149 @@
+"""One client, whatever its transport: decode, handle, reply, push."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from realtime.auth import ANONYMOUS, Identity
+from realtime.exceptions import BackplaneUnavailable
+from realtime.hub import Member
+from realtime.protocol import codec
+from realtime.protocol.closing import CloseCode
+from realtime.protocol.errors import CommandRefused, InternalError, TooLarge, Unavailable
+from realtime.protocol.messages import Ack, Command, ConnectionLimits, Outbound, Ref, Welcome
+from realtime.server.writer import FrameWriter
+
+if TYPE_CHECKING:
+    from realtime.handlers import Handler
+    from realtime.node import Node, Published
+
+logger = logging.getLogger("realtime.connection")
+
+
+class Connection(Member):
+    """A member of the hub with a client behind it.
+
+    ``handle`` is called with one command at a time; replies leave in the order in which their commands are answered,
+    and an answer that waits for the backplane does not hold up the next command.
+    """
+
+    __slots__ = (
+        "_handlers",
+        "bytes_in",
+        "close_sent",
+        "identity",
+        "last_active",
+        "messages_in",
+        "node",
+        "opened_at",
+        "rooms_at_end",
+        "transport",
+    )
+
+    def __init__(
+        self,
+        node: Node,
+        writer: FrameWriter,
+        handlers: Mapping[type[Command], Handler],
+        *,
+        identity: Identity = ANONYMOUS,
+        transport: str = "websocket",
+    ) -> None:
+        super().__init__(f"{node.id}.{secrets.token_urlsafe(16)}", identity.user, writer)
+        self.node = node
+        self.identity = identity
+        self.transport = transport
+        self.opened_at = time.time()
+        self.last_active = time.monotonic()
+        """When the client last sent something; the monotonic clock, seconds."""
+        self.messages_in = 0
+        self.bytes_in = 0
+        self.close_sent: CloseCode | None = None
+        """Why the server ended it, if it did."""
+        self.rooms_at_end = 0
+        """How many rooms it was in when it ended."""
+        self._handlers = handlers
+
+    def welcome(self) -> None:
+        """Tell the client who it is here: the first push."""
+        settings = self.node.settings
+        limits = ConnectionLimits(
+            message_max_bytes=settings.message_max_bytes,
+            command_max_bytes=settings.command_max_bytes,
+            rooms_max=settings.rooms_per_connection_max,
+        )
+        self.send(Welcome(id=self.id, node=self.node.id, user=self.user, limits=limits))
+
+    async def handle(self, text: bytes) -> None:
+        """Answer one command. Never raises for what a client sent."""
+        begun = self.last_active = time.monotonic()
+        self.messages_in += 1
+        self.bytes_in += len(text)
+        if len(text) > self.node.settings.command_max_bytes:
+            self.refuse(TooLarge(), None)
+        else:
+            try:
+                command = codec.decode_command(text)
+            except codec.RefusedText as refused:
+                self.refuse(refused.refusal, refused.ref)
+            else:
+                await self._answer(command)
+        self.node.instrument.command_handled(time.monotonic() - begun, len(text))
+
+    def refuse(self, refusal: CommandRefused, ref: Ref | None) -> None:
+        """Answer a command with an error; the connection lives on."""
+        self.node.instrument.command_refused(refusal.code)
+        self._write(codec.encode_error(refusal, ref))
+
+    def send(self, message: Outbound) -> None:
+        """A reply or a push for this connection alone."""
+        self._write(codec.encode(message))
+
+    def acknowledge(self, published: Published, ref: Ref | None) -> None:
+        """Answer with ``ack`` once the backplane took it (only with a ``ref``), else with ``unavailable``."""
+
+        def answer(done: Published) -> None:
+            if done.cancelled() or done.exception() is not None:
+                self.refuse(Unavailable(), ref)
+            elif ref is not None:
+                self.send(Ack(ref=ref))
+
+        if published.done():
+            answer(published)
+        else:
+            published.add_done_callback(answer)
+
+    def evict(self, close: CloseCode) -> None:
+        """The server ends this connection; it leaves the hub at once, so that nothing more is delivered to it."""
+        if self.close_sent is None:
+            self.close_sent = close
+            self.writer.close(close)
+            self.ended()
+
+    def ended(self) -> None:
+        """The connection is over: nothing more is delivered to it. Safe to call twice."""
+        self.rooms_at_end = self.rooms_at_end or len(self.rooms)
+        self.node.remove(self)
+
+    async def _answer(self, command: Command) -> None:
+        try:
+            reply = await self._handlers[type(command)](self, command)
+        except CommandRefused as refusal:
+            self.refuse(refusal, command.ref)
+        except BackplaneUnavailable:
+            self.refuse(Unavailable(), command.ref)
+        except Exception:
+            logger.exception("handler_failed connection=%s command=%s", self.id, type(command).__name__)
+            self.node.instrument.handler_failed()
+            self.refuse(InternalError(), command.ref)
+        else:
+            if reply is not None:
+                self.send(reply)
+
+    def _write(self, text: bytes) -> None:
+        self.node.instrument.messages_sent(1, len(text))
+        self.writer.write_text(text)

@@ -1,0 +1,84 @@
+"""The Channels consumer: it owns a connection's lifetime and takes no decision.
+
+Its groups are joined by its node, for all consumers of the node at once (ARCHITECTURE.md, "one channel per node"), so that
+it overrides ``__call__``: no channel of its own, no dispatch with a thread hop per message.
+"""
+
+from __future__ import annotations
+
+import time
+
+from channels.consumer import AsyncConsumer
+
+from realtime.auth import Identity
+from realtime.connection import Connection
+from realtime.handlers import HANDLERS
+from realtime.limits import BacklogLimit
+from realtime.middleware import header, identity_of, is_origin_allowed, remote_address
+from realtime.protocol.errors import BadMessage
+from realtime.runtime import Runtime, runtime
+from realtime.server import daphne_hooks
+from realtime.server.plain import PlainSocket
+from realtime.server.socket import BINARY, ClientSocket, Receive, Scope, Send
+from realtime.tracking import ConnectionFacts
+
+RETRY_AFTER_SECONDS = 5
+
+
+class RealtimeConsumer(AsyncConsumer):  # type: ignore[misc]
+    """One client that speaks the JSON protocol of docs/protocol.md."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The whole life of a connection; cleanup is in ``finally``, since ``disconnect`` is not called on a crash."""
+        process = runtime()
+        client = _client_socket(process, scope, receive, send)
+        await receive()  # websocket.connect
+        if not is_origin_allowed(scope, process.settings.allowed_origins):
+            process.instrument.connection_refused("origin")
+            await client.deny(403)
+            return
+        node = process.node
+        if node is None or not node.is_accepting:
+            process.instrument.connection_refused("not_started" if node is None else node.state)
+            await client.deny(503, retry_after_seconds=RETRY_AFTER_SECONDS)
+            return
+        identity = await identity_of(scope)
+        await client.accept()
+        connection = Connection(node, client.writer, HANDLERS, identity=identity)
+        process.connection_opened(connection, _facts(process, scope, connection, identity))
+        try:
+            connection.welcome()
+            await node.add(connection)
+            await _converse(client, connection)
+        finally:
+            connection.ended()
+            process.connection_closed(connection, client.close_code)
+
+
+async def _converse(client: ClientSocket, connection: Connection) -> None:
+    while (message := await client.next()) is not None:
+        if message is BINARY:
+            connection.refuse(BadMessage("Commands are text messages, not binary ones."), None)
+        else:
+            await connection.handle(message)
+
+
+def _client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send) -> ClientSocket:
+    settings = process.settings
+    limit = BacklogLimit(settings.backlog_max_bytes, settings.backlog_grace_seconds, settings.backlog_hard_max_bytes)
+    direct = daphne_hooks.client_socket(scope, send, limit, settings.inbox_max_bytes)
+    return direct or PlainSocket(scope, receive, send, limit)
+
+
+def _facts(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> ConnectionFacts:
+    return ConnectionFacts(
+        id=connection.id,
+        node=connection.node.id,
+        transport=connection.transport,
+        connected=time.time(),
+        user=identity.user,
+        user_label=identity.label,
+        remote_address=remote_address(scope, process.settings.trusted_proxies),
+        user_agent=header(scope, b"user-agent")[:255],
+        path=str(scope.get("path", ""))[:255],
+    )

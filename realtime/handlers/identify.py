@@ -1,0 +1,25 @@
+"""Saying who the client is."""
+
+from __future__ import annotations
+
+import time
+
+from realtime.auth import BadToken, read_token, signing_keys
+from realtime.connection import Connection
+from realtime.protocol.errors import Unauthorized
+from realtime.protocol.messages import Authenticate, Authenticated, echo_ref
+
+
+async def authenticate(connection: Connection, command: Authenticate) -> Authenticated:
+    """Become a user, or refresh the credential of the same user; another user needs another connection."""
+    try:
+        identity = read_token(command.token, signing_keys(connection.node.settings))
+    except BadToken as error:
+        raise Unauthorized(f"The token is not valid: {error}.") from error
+    if identity.user is None or connection.user not in (None, identity.user):
+        raise Unauthorized("This connection belongs to another user.")
+    if connection.user is None:
+        await connection.node.identify(connection, identity.user)
+    connection.identity = identity
+    expires_in = int((identity.expires_at or 0) - time.time())
+    return Authenticated(user=identity.user, expires_in=expires_in, ref=echo_ref(command.ref))

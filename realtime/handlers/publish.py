@@ -1,0 +1,82 @@
+"""Publishing: to everyone, to a room, to one connection or user."""
+
+from __future__ import annotations
+
+from realtime.connection import Connection
+from realtime.protocol.envelope import BroadcastEnvelope, PrivateEnvelope, RoomEnvelope
+from realtime.protocol.errors import NotJoined, Unavailable, UnknownRecipient
+from realtime.protocol.messages import Ack, PublishBroadcast, PublishPrivate, PublishRoom, Ref
+from realtime.protocol.names import (
+    BROADCAST_GROUP,
+    group_of_user,
+    node_of_connection,
+    user_of_recipient,
+)
+
+
+async def broadcast(connection: Connection, command: PublishBroadcast) -> None:
+    """Publish to every connection of every node."""
+    node = connection.node
+    skip = None if command.echo else connection.id
+    envelope = BroadcastEnvelope(v=node.version, data=command.data, sender=connection.id, skip=skip)
+    connection.acknowledge(node.publish(BROADCAST_GROUP, envelope), command.ref)
+
+
+async def room(connection: Connection, command: PublishRoom) -> None:
+    """Publish to the members of a room that the sender is in."""
+    joined = connection.rooms.get(command.room)
+    if joined is None:
+        raise NotJoined()
+    node = connection.node
+    skip = None if command.echo else connection.id
+    envelope = RoomEnvelope(v=node.version, room=command.room, data=command.data, sender=connection.id, skip=skip)
+    connection.acknowledge(node.publish(joined.group, envelope), command.ref)
+
+
+async def private(connection: Connection, command: PublishPrivate) -> None:
+    """Publish to one connection, or to all connections of a user; acknowledged when the recipient's node confirms."""
+    node = connection.node
+    user = user_of_recipient(command.to)
+    recipient_node = None if user is not None else node_of_connection(command.to)
+    if user is None:
+        is_here = recipient_node != node.id or command.to in node.hub.connections
+        if recipient_node is None or not is_here or not node.may_be_alive(recipient_node):
+            raise UnknownRecipient()
+    receipt = _expect_receipt(connection, command.ref)
+    envelope = PrivateEnvelope(
+        v=node.version,
+        to=command.to,
+        data=command.data,
+        sender=connection.id,
+        node=node.id if receipt else None,
+        receipt=receipt,
+    )
+    if recipient_node is not None:
+        published = node.publish_to(recipient_node, envelope)
+    else:
+        published = node.publish(group_of_user(user or ""), envelope)
+    if receipt is None:
+        connection.acknowledge(published, None)
+        return
+
+    def published_or_not(done: object) -> None:
+        if published.cancelled() or published.exception() is not None:
+            node.receipts.cancel(receipt)
+            connection.refuse(Unavailable(), command.ref)
+        elif published.result() == 0:
+            node.receipts.settle(receipt, False)  # the backplane knows that no node listens
+
+    published.add_done_callback(published_or_not)
+
+
+def _expect_receipt(connection: Connection, ref: Ref | None) -> int | None:
+    if ref is None:
+        return None
+
+    def answered(is_delivered: bool) -> None:
+        if is_delivered:
+            connection.send(Ack(ref=ref))
+        else:
+            connection.refuse(UnknownRecipient(), ref)
+
+    return connection.node.receipts.expect(answered)

@@ -1,0 +1,40 @@
+"""Joining and leaving rooms."""
+
+from __future__ import annotations
+
+from msgspec import UNSET
+
+from realtime.connection import Connection
+from realtime.protocol.errors import NotJoined, TooManyRooms
+from realtime.protocol.messages import Join, Joined, Leave, Left, echo_ref
+
+MEMBERS_LISTED_MAX = 1_000
+"""Longer lists of members are answered with their count."""
+
+
+async def join(connection: Connection, command: Join) -> Joined:
+    """Join; the reply comes after the backplane confirmed. Joining again is no error, and may ask for the members."""
+    node = connection.node
+    room = command.room
+    if room not in connection.rooms:
+        if len(connection.rooms) >= node.settings.rooms_per_connection_max:
+            raise TooManyRooms()
+        await node.join(connection, room)
+    if not command.members:
+        return Joined(room=room, ref=echo_ref(command.ref))
+    silent = await node.members.watch(connection, room)
+    known = list(node.members.members_of(room).values())
+    return Joined(
+        room=room,
+        members=known if len(known) <= MEMBERS_LISTED_MAX else UNSET,
+        count=UNSET if len(known) <= MEMBERS_LISTED_MAX else len(known),
+        partial=silent or UNSET,
+        ref=echo_ref(command.ref),
+    )
+
+
+async def leave(connection: Connection, command: Leave) -> Left:
+    """Leave; nothing of the room follows the reply."""
+    if not connection.node.leave(connection, command.room):
+        raise NotJoined()
+    return Left(room=command.room, ref=echo_ref(command.ref))

@@ -1,0 +1,75 @@
+"""The outermost ASGI application: WebSockets of ``/ws/`` to our consumer, everything else to the project's own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from realtime.consumers import RealtimeConsumer
+from realtime.runtime import runtime
+from realtime.server import daphne_hooks
+from realtime.server.socket import Application, Receive, Scope, Send, send_denial
+
+logger = logging.getLogger("realtime.routing")
+
+WEBSOCKET_PATHS = frozenset({"/ws", "/ws/"})
+
+_NO_ROUTE = ("No route found for path", "No application configured for scope type", "Django can only handle ASGI/HTTP")
+
+
+def realtime_application(inner: Application) -> Application:
+    """``inner`` with the cluster in front: a Django application, or a Channels ``ProtocolTypeRouter`` with routes of its own.
+
+    Adds ``/ws/``, starts the node with the server (daphne, or any server with lifespan), and refuses WebSockets of
+    unknown paths with 404 instead of a traceback.
+    """
+    if daphne_hooks.is_daphne_running_us():
+        daphne_hooks.DaphneHooks(runtime()).install()
+    return _RealtimeApplication(inner)
+
+
+class _RealtimeApplication:
+    def __init__(self, inner: Application) -> None:
+        self._inner = inner
+        self._consumer = RealtimeConsumer.as_asgi()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "websocket":
+            await self._inner(scope, receive, send)
+            return
+        daphne_hooks.mark(scope, send)
+        if scope["path"] in WEBSOCKET_PATHS:
+            await self._consumer(scope, receive, send)
+        else:
+            await self._other_websocket(scope, receive, send)
+
+    async def _other_websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._inner(scope, receive, send)
+        except ValueError as error:
+            if not str(error).startswith(_NO_ROUTE):
+                raise
+            logger.info("websocket_refused path=%r reason=%r", scope["path"], "no route")
+            runtime().instrument.connection_refused("path")
+            await send_denial(scope, send, 404, [])
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Start and stop the node with a server that has lifespan (uvicorn, hypercorn)."""
+    process = runtime()
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            daphne_hooks.raise_open_files()
+            await process.start()
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            process.begin_drain()
+            await asyncio.sleep(process.settings.drain_wait_seconds)
+            await process.close_connections()
+            await process.stop()
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,191 @@
+"""The one node of this process: built from the settings, started and stopped with the server."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from itertools import islice
+
+from realtime import conf
+from realtime.connection import Connection
+from realtime.exceptions import NodeNotRunning
+from realtime.instrument import Instrument
+from realtime.layers.backplane import backplane_for
+from realtime.node import Node
+from realtime.protocol.closing import SERVICE_RESTART
+from realtime.protocol.envelope import Heartbeat
+from realtime.tracking import ConnectionFacts, NodeFacts, NullTracker, Tracker
+
+logger = logging.getLogger("realtime.runtime")
+
+BATCH_PAUSE_SECONDS = 0.02
+"""Between two batches of a drain: others get their turn, and clients do not all reconnect at the same moment."""
+LAST_CLOSE_SECONDS = 4.0
+"""How long a drain waits for the closing handshakes after the last batch."""
+
+
+class Runtime:
+    """The life of the node of this process; the server's hooks call it."""
+
+    def __init__(self) -> None:
+        self.instrument = Instrument()
+        self.node: Node | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.tracker: NullTracker = NullTracker()
+        self._settings: conf.Settings | None = None
+        self._open = 0
+        self._all_closed = asyncio.Event()
+        self._starting: asyncio.Task[None] | None = None
+
+    @property
+    def settings(self) -> conf.Settings:
+        """The settings of this process, read once."""
+        if self._settings is None:
+            self._settings = conf.current()
+        return self._settings
+
+    async def start(self) -> None:
+        """Build and start the node; a second call waits for the first."""
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._start(), name="start node")
+        await asyncio.shield(self._starting)
+
+    async def _start(self) -> None:
+        from channels.layers import channel_layers
+
+        settings = self.settings
+        tracker = Tracker(
+            flush_seconds=settings.tracking_flush_seconds,
+            pending_max=settings.tracking_pending_max,
+            instrument=self.instrument,
+        )
+        node = Node(
+            settings,
+            backplane_for(channel_layers[settings.layer]),
+            self.instrument,
+            on_heartbeat=self._heartbeat,
+            on_node_died=tracker.node_died,
+        )
+        self.tracker, self.node, self.loop = tracker, node, asyncio.get_running_loop()
+        await tracker.start()
+        logger.info("node_starting node=%s backplane=%s", node.id, node.backplane.name)
+        await node.start()
+
+    def begin_drain(self) -> None:
+        """Readiness turns red; no new connections."""
+        if self.node is not None:
+            self.node.drain()
+
+    async def close_connections(self) -> None:
+        """Close every client with 1012, in paced batches, and wait for the closing handshakes."""
+        node = self.node
+        if node is None:
+            return
+        logger.info("draining node=%s connections=%d", node.id, len(node.hub))
+        while node.hub.connections:
+            for member in list(islice(node.hub.connections.values(), self.settings.drain_batch_connections)):
+                member.evict(SERVICE_RESTART)
+                self.instrument.connection_evicted(SERVICE_RESTART)
+            await asyncio.sleep(BATCH_PAUSE_SECONDS)
+        if self._open:
+            self._all_closed.clear()
+            await asyncio.wait([asyncio.ensure_future(self._all_closed.wait())], timeout=LAST_CLOSE_SECONDS)
+
+    async def stop(self) -> None:
+        """Stop the node and write the rows that wait."""
+        node, self._starting = self.node, None
+        if node is None:
+            return
+        await node.stop()
+        await self.tracker.stop()
+        logger.info("node_stopped node=%s", node.id)
+        self.node = self.loop = None
+
+    # -- connections -------------------------------------------------------------------------------------------------
+
+    def connection_opened(self, connection: Connection, facts: ConnectionFacts) -> None:
+        """A client was accepted."""
+        self._open += 1
+        self.tracker.connection_opened(facts)
+        self.instrument.connection_opened(connection.transport)
+        logger.info(
+            "connection_opened id=%s user=%s address=%s", connection.id, connection.user, facts.remote_address
+        )
+
+    def connection_closed(self, connection: Connection, code: int) -> None:
+        """A client is gone. ``code`` is what the socket ended with."""
+        self._open -= 1
+        now = time.time()
+        close = connection.close_sent
+        code = close.code if close is not None else code
+        seconds = now - connection.opened_at
+        self.tracker.connection_closed(
+            connection.id,
+            code=code,
+            reason=close.reason if close is not None else "",
+            at=now,
+            last_seen=now - (time.monotonic() - connection.last_active),
+            messages_in=connection.messages_in,
+            messages_out=connection.writer.messages_out,
+            bytes_in=connection.bytes_in,
+            bytes_out=connection.writer.bytes_out,
+            rooms=connection.rooms_at_end,
+        )
+        self.instrument.connection_closed(connection.transport, code, seconds)
+        logger.info(
+            "connection_closed id=%s user=%s code=%d seconds=%.3f messages_in=%d messages_out=%d",
+            connection.id, connection.user, code, seconds, connection.messages_in, connection.writer.messages_out,
+        )  # fmt: skip
+        if self._open == 0:
+            self._all_closed.set()
+
+    def _heartbeat(self, heartbeat: Heartbeat) -> None:
+        self.tracker.node_seen(
+            NodeFacts(
+                id=heartbeat.node,
+                address=heartbeat.address,
+                version=heartbeat.version,
+                started=heartbeat.started,
+                last_heartbeat=time.time(),
+                state=heartbeat.state,
+                statistics=heartbeat.statistics,
+            )
+        )
+
+
+_runtime = Runtime()
+
+
+def runtime() -> Runtime:
+    """The runtime of this process."""
+    return _runtime
+
+
+def current_node() -> Node | None:
+    """The node of this process; None while there is none."""
+    return _runtime.node
+
+
+def require_node() -> Node:
+    """The node of this process. Raises NodeNotRunning."""
+    if _runtime.node is None:
+        raise NodeNotRunning("this process has no running node")
+    return _runtime.node
+
+
+def set_instrument(instrument: Instrument) -> None:
+    """Record facts with ``instrument`` from now on; call before the node starts."""
+    _runtime.instrument = instrument
+
+
+def _forget_parent() -> None:
+    """A forked child has the parent's objects but not its loop: the node stays the parent's."""
+    global _runtime
+    instrument = _runtime.instrument
+    _runtime = Runtime()
+    _runtime.instrument = instrument
+
+
+os.register_at_fork(after_in_child=_forget_parent)

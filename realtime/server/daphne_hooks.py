@@ -1,0 +1,213 @@
+"""Everything that plain ``daphne config.asgi:application`` leaves to its command line or does not do at all.
+
+Daphne has no lifespan. Its command line imports the application before it builds its server, so that what is installed at
+import time is in place when the reactor runs. Works on the pinned versions; ``verify`` looks before anything is touched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import resource
+import signal
+import sys
+import threading
+from typing import Any
+
+from realtime.conf import Settings
+from realtime.limits import BacklogLimit
+from realtime.server.lifecycle import Lifecycle
+from realtime.server.socket import ClientSocket, Scope, Send
+
+logger = logging.getLogger("realtime.server")
+
+EXIT_FORCED = 1
+
+
+def is_daphne_running_us() -> bool:
+    """Whether this process is a daphne server (its command line, or Django's ``runserver`` with daphne)."""
+    return "daphne.server" in sys.modules
+
+
+def verify() -> str | None:
+    """What is not as expected in daphne, autobahn or Twisted; None when the direct path may be used."""
+    try:
+        from autobahn.websocket.protocol import WebSocketProtocol as Autobahn
+        from daphne.server import Server
+        from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
+        from twisted.internet import abstract, tcp
+    except ImportError as error:
+        return str(error)
+    wanted: list[tuple[Any, str]] = [
+        (Autobahn, "STATE_OPEN"),
+        (Autobahn, "sendCloseFrame"),
+        (Autobahn, "_fail_connection"),
+        (Autobahn, "_max_message_size_exceeded"),
+        (WebSocketProtocol, "sendHttpErrorResponse"),
+        (WebSocketProtocol, "handle_reply"),
+        (WebSocketProtocol, "serverSend"),
+        (WebSocketFactory, "protocol"),
+        (Server, "kill_all_applications"),
+        (Server, "handle_reply"),
+        (abstract.FileDescriptor, "dataBuffer"),
+        (abstract.FileDescriptor, "offset"),
+        (tcp.Server, "abortConnection"),
+    ]
+    for owner, name in wanted:
+        if not hasattr(owner, name):
+            return f"{owner.__module__}.{owner.__qualname__} has no {name}"
+    if "_tempDataLen" not in abstract.FileDescriptor.__init__.__code__.co_names:
+        return "twisted.internet.abstract.FileDescriptor does not set _tempDataLen"
+    return None
+
+
+def client_socket(scope: Scope, send: Send, limit: BacklogLimit, inbox_max_bytes: int) -> ClientSocket | None:
+    """The direct socket behind an ASGI ``send`` of daphne; None when there is none."""
+    protocol = scope.get("realtime.protocol")
+    if protocol is None:
+        return None
+    from realtime.server.daphne_socket import DaphneSocket
+
+    return DaphneSocket(protocol, scope, send, limit, inbox_max_bytes)
+
+
+def mark(scope: Scope, send: Send) -> None:
+    """Called before any middleware wraps ``send``: remember the protocol behind it, and what it can do."""
+    if isinstance(send, functools.partial) and send.args and hasattr(send.args[0], "client_socket"):
+        scope["realtime.protocol"] = send.args[0]
+        scope["extensions"] = {**(scope.get("extensions") or {}), "websocket.http.response": {}}
+
+
+class DaphneHooks:
+    """Starts, tunes and stops daphne for one node."""
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+        self._ports: list[Any] = []
+        self._servers: list[Any] = []
+        self._is_stopping = False
+        self._task: asyncio.Task[None] | None = None
+
+    def install(self) -> None:
+        """Call while the application is imported."""
+        problem = verify()
+        if problem is not None:
+            logger.warning("daphne_unexpected problem=%r effect=%r", problem, "clients are served by plain ASGI send")
+        else:
+            from daphne.server import Server
+            from daphne.ws_protocol import WebSocketFactory
+
+            from realtime.server.daphne_protocol import RealtimeProtocol
+
+            WebSocketFactory.protocol = RealtimeProtocol
+            Server.kill_all_applications = _kill_all_applications
+        from twisted.internet import reactor
+
+        reactor.callWhenRunning(self._running)
+
+    def _running(self) -> None:
+        """The reactor runs and the ports are open: 1. tune; 2. take the signals over; 3. start the node."""
+        settings = self._lifecycle.settings
+        raise_open_files()
+        self._find_ports()
+        for port in self._ports:
+            port.socket.listen(settings.listen_backlog)
+        for server in self._servers:
+            tune(server, settings)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._on_signal)
+            signal.signal(signal.SIGINT, self._on_signal)
+        self._task = asyncio.get_event_loop().create_task(self._lifecycle.start(), name="start node")
+
+    def _find_ports(self) -> None:
+        from twisted.internet import reactor, tcp
+
+        for reader in reactor.getReaders():
+            if not isinstance(reader, tcp.Port):
+                continue
+            factory = getattr(reader.factory, "wrappedFactory", reader.factory)
+            server = getattr(factory, "server", None)
+            if server is not None and hasattr(server, "ws_factory"):
+                self._ports.append(reader)
+                if server not in self._servers:
+                    self._servers.append(server)
+
+    # -- stopping ----------------------------------------------------------------------------------------------------
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        """The first signal drains, the second exits at once."""
+        from twisted.internet import reactor
+
+        if self._is_stopping:
+            os._exit(128 + number)
+        self._is_stopping = True
+        reactor.callFromThread(self._begin_stop, signal.Signals(number).name)
+
+    def _begin_stop(self, cause: str) -> None:
+        logger.info("stopping cause=%s", cause)
+        deadline = threading.Timer(self._lifecycle.settings.drain_deadline_seconds, os._exit, (EXIT_FORCED,))
+        deadline.daemon = True
+        deadline.start()
+        self._task = asyncio.get_event_loop().create_task(self._stop(), name="stop server")
+
+    async def _stop(self) -> None:
+        """1. readiness turns red; 2. the balancer gets time to notice; 3. no new connections; 4. clients are closed in
+        batches; 5. node and rows; 6. the reactor ends. The deadline's timer stands behind all of it."""
+        from twisted.internet import reactor
+
+        try:
+            self._lifecycle.begin_drain()
+            await asyncio.sleep(self._lifecycle.settings.drain_wait_seconds)
+            for port in self._ports:
+                port.stopListening()
+            await self._lifecycle.close_connections()
+            await self._lifecycle.stop()
+        except Exception:
+            logger.exception("stop_failed")
+        finally:
+            reactor.stop()
+
+
+def tune(server: Any, settings: Settings) -> None:
+    """Give a daphne server our settings, except where its own command line says otherwise."""
+    if not _has_flag("--websocket_timeout"):
+        server.websocket_timeout = -1
+    if not _has_flag("--ping-interval"):
+        server.ping_interval = settings.ping_interval_seconds
+    options: dict[str, Any] = {"failByDrop": False, "closeHandshakeTimeout": 2}
+    if not _has_flag("--ping-timeout"):
+        options["autoPingTimeout"] = settings.ping_timeout_seconds
+    if not _has_flag("--websocket-max-message-size"):
+        options["maxMessagePayloadSize"] = settings.message_max_bytes
+    if not _has_flag("--websocket-max-frame-size"):
+        options["maxFramePayloadSize"] = settings.message_max_bytes
+    server.ws_factory.setProtocolOptions(**options)
+
+
+def raise_open_files() -> None:
+    """Raise the soft limit of open files to the hard one: each client is one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _has_flag(flag: str) -> bool:
+    return any(argument == flag or argument.startswith(f"{flag}=") for argument in sys.argv[1:])
+
+
+def _kill_all_applications(self: Any) -> Any:
+    """Daphne's own raises KeyError when a connection has no application yet, and then nothing is awaited."""
+    from twisted.internet import defer
+
+    running = [
+        details["application_instance"]
+        for details in self.connections.values()
+        if "application_instance" in details and not details["application_instance"].done()
+    ]
+    for application in running:
+        application.cancel()
+    ended = defer.Deferred.fromFuture(asyncio.gather(*running, return_exceptions=True))
+    ended.addErrback(lambda failure: None)
+    return ended

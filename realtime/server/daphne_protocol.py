@@ -1,0 +1,143 @@
+"""Daphne's WebSocket protocol, with what daphne leaves out: close reasons, denials, empty messages, bounds."""
+
+from __future__ import annotations
+
+import time
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from daphne.ws_protocol import WebSocketProtocol
+from twisted.internet import reactor
+
+from realtime.protocol.closing import INTERNAL_ERROR, POLICY_VIOLATION, TOO_BIG, truncate_reason
+
+if TYPE_CHECKING:
+    from realtime.server.daphne_socket import DaphneSocket
+
+LINGER_SECONDS = 5.0
+"""After the closing handshake the socket is cut, whether the client has read everything or not."""
+
+FRAGMENTS_MAX = 1_024
+"""Frames in one message; daphne itself has no bound, and each costs more than its bytes."""
+
+
+class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
+    """One WebSocket of daphne. With a ``client_socket`` its messages bypass the ASGI queue."""
+
+    client_socket: DaphneSocket | None = None
+    _fragments = 0
+    _denial: dict[str, Any] | None = None
+
+    # -- from the client ---------------------------------------------------------------------------------------------
+
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803 (autobahn's names)
+        """A whole message came."""
+        if self.state != self.STATE_OPEN:
+            return
+        if self.client_socket is None:
+            super().onMessage(payload, isBinary)
+            return
+        self.last_ping = time.time()
+        self.client_socket.received(payload, isBinary)
+
+    def onMessageBegin(self, isBinary: bool) -> None:  # noqa: N802, N803
+        """The first frame of a message begins."""
+        self._fragments = 0
+        super().onMessageBegin(isBinary)
+
+    def onMessageFrameBegin(self, length: int) -> None:  # noqa: N802
+        """A frame of a message begins."""
+        self._fragments += 1
+        if self._fragments > FRAGMENTS_MAX:
+            self._fail_connection(POLICY_VIOLATION.code, POLICY_VIOLATION.reason)
+        super().onMessageFrameBegin(length)
+
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: N802, N803
+        """The socket is gone."""
+        client_socket, self.client_socket = self.client_socket, None
+        super().onClose(wasClean, code, reason)
+        if client_socket is not None:
+            # autobahn reports what the client said; when the server closed, what it said itself is the truth.
+            own = self.localCloseCode if self.closedByMe else None
+            client_socket.ended(own or code or 1006)
+
+    def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:
+        self._fail_connection(TOO_BIG.code, TOO_BIG.reason)
+
+    # -- from the application ----------------------------------------------------------------------------------------
+
+    def handle_reply(self, message: dict[str, Any]) -> None:
+        """An ASGI message of the application."""
+        kind = message.get("type")
+        if kind == "websocket.close" and self.state != self.STATE_CONNECTING:
+            self.close_with(message.get("code") or 1000, message.get("reason") or "")
+        elif kind == "websocket.send" and not (message.get("text") or message.get("bytes")):
+            # An empty message is a message; daphne drops it.
+            self.serverSend(message.get("text") or message.get("bytes") or b"", message.get("text") is None)
+        elif kind == "websocket.http.response.start":
+            self._denial = message
+        elif kind == "websocket.http.response.body":
+            self._deny(message)
+        else:
+            super().handle_reply(message)
+
+    def serverSend(self, content: str | bytes, binary: bool = False) -> None:  # noqa: N802
+        """Send one message; on a socket that is closing it is dropped, as ASGI asks, not raised."""
+        if self.state == self.STATE_CONNECTING:
+            self.serverAccept()
+        if self.state == self.STATE_OPEN:
+            self.sendMessage(content.encode() if isinstance(content, str) else content, binary)
+
+    def handle_exception(self, exception: Exception) -> None:
+        """The application failed."""
+        if hasattr(self, "handshake_deferred"):
+            super().handle_exception(exception)
+        else:
+            self.close_with(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
+
+    def serverClose(self, code: int | None = None) -> None:  # noqa: N802
+        """Daphne's own way to close."""
+        self.close_with(code or 1000, "")
+
+    def close_with(self, code: int, reason: str) -> None:
+        """Send a close frame with any code and reason; autobahn's ``sendClose`` refuses most codes of RFC 6455."""
+        if self.state == self.STATE_OPEN:
+            self.resume_reading()  # the answer to the close frame must be seen
+            self.sendCloseFrame(code=code, reasonUtf8=truncate_reason(reason), isReply=False)
+
+    def dropConnection(self, abort: bool = False) -> None:  # noqa: N802
+        """Close the TCP connection; a client that never reads is cut after a while."""
+        super().dropConnection(abort)
+        if not abort:
+            reactor.callLater(LINGER_SECONDS, self._cut)
+
+    def _cut(self) -> None:
+        if self.transport is not None and self.transport.connected:
+            self.transport.abortConnection()
+
+    def _deny(self, body: dict[str, Any]) -> None:
+        start, self._denial = self._denial, None
+        if start is None or self.state != self.STATE_CONNECTING or not hasattr(self, "handshake_deferred"):
+            return
+        del self.handshake_deferred
+        headers = [(name.decode("latin1"), value.decode("latin1")) for name, value in start.get("headers", [])]
+        content = body.get("body", b"")
+        headers = [(name, value) for name, value in headers if name.lower() != "content-length"]
+        headers += [("Content-Length", str(len(content))), ("Connection", "close")]
+        self.sendHttpErrorResponse(start["status"], HTTPStatus(start["status"]).phrase, headers)
+        self.transport.write(content)
+        self.wasNotCleanReason = "denied"
+        self.server.protocol_disconnected(self)
+        self.dropConnection(abort=False)
+
+    # -- flow --------------------------------------------------------------------------------------------------------
+
+    def pause_reading(self) -> None:
+        """Stop reading the client's socket: its kernel holds the rest back."""
+        self.transport.pauseProducing()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if self.transport is not None and self.transport.connected:
+            self.transport.resumeProducing()
+

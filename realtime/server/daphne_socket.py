@@ -1,0 +1,158 @@
+"""Daphne: straight to the client's socket, around ASGI ``receive`` and ``send``.
+
+`DaphneWriter` sends on the non-blocking socket while Twisted's buffer for it is empty; what the kernel does not take goes
+to Twisted, and so does everything after it until that buffer is empty again, so that the order holds. Only for plain TCP:
+a TLS transport delegates these attributes, and is served by Twisted alone.
+
+Private attributes of daphne, autobahn and Twisted are touched here and in the two sibling modules only;
+``daphne_hooks.verify`` checks at start that they are what this code expects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket as sockets
+from collections import deque
+from typing import TYPE_CHECKING
+
+from autobahn.websocket.protocol import WebSocketProtocol as Autobahn
+from twisted.internet import tcp
+
+from realtime.limits import BacklogLimit
+from realtime.protocol.closing import CloseCode
+from realtime.protocol.frames import FrameBatch
+from realtime.server.socket import (
+    BINARY,
+    CLOSED_ABNORMALLY,
+    ClientSocket,
+    Received,
+    Scope,
+    Send,
+    retry_after,
+    send_denial,
+)
+from realtime.server.writer import FrameWriter
+
+if TYPE_CHECKING:
+    from realtime.server.daphne_protocol import RealtimeProtocol
+
+STATE_OPEN = Autobahn.STATE_OPEN
+UNSENT_LOW_BYTES = 131_072
+"""TCP_NOTSENT_LOWAT: what the kernel may hold unsent for a client that does not read (it would take 2.8 MB more)."""
+
+
+class DaphneWriter(FrameWriter):
+    """Writes frames on the socket that daphne accepted."""
+
+    __slots__ = ("_is_direct", "_limit", "_protocol", "_send", "_transport")
+
+    def __init__(self, protocol: RealtimeProtocol, limit: BacklogLimit) -> None:
+        super().__init__(limit)
+        self._protocol = protocol
+        self._transport = protocol.transport
+        self._limit = limit
+        self._is_direct = type(self._transport) is tcp.Server and not self._transport.TLS
+        self._send = self._transport.socket.send if self._is_direct else None
+        if self._is_direct and hasattr(sockets, "TCP_NOTSENT_LOWAT"):
+            if self._transport.socket.family in (sockets.AF_INET, sockets.AF_INET6):
+                self._transport.socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, UNSENT_LOW_BYTES)
+
+    @property
+    def backlog(self) -> int:
+        if not self._is_direct:
+            return 0  # a wrapped transport does not say; Twisted's own producer limits apply
+        transport = self._transport
+        return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: SLF001
+
+    def write(self, batch: FrameBatch) -> None:
+        protocol = self._protocol
+        if self.is_closing or protocol.state != STATE_OPEN:
+            return
+        frames = batch.joined
+        self.messages_out += len(batch.texts)
+        self.bytes_out += len(frames)
+        transport = self._transport
+        if self._is_direct and not (transport.dataBuffer or transport._tempDataLen or protocol.send_queue):  # noqa: SLF001
+            try:
+                sent = self._send(frames)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                transport.abortConnection()
+                return
+            if sent == len(frames):
+                return
+            frames = frames[sent:]
+        transport.write(frames)
+        if self.backlog > self._limit.max_bytes:
+            self.on_backlog()
+
+    def close(self, close: CloseCode) -> None:
+        if not self.is_closing:
+            self.is_closing = True
+            self._protocol.close_with(close.code, close.reason)
+
+
+class DaphneSocket(ClientSocket):
+    """A client of daphne; its messages come straight from autobahn's ``onMessage``."""
+
+    __slots__ = ("_inbox", "_inbox_bytes", "_inbox_max", "_is_ended", "_is_paused", "_limit", "_protocol", "_scope",
+                 "_send", "_waiter", "close_code", "writer")  # fmt: skip
+
+    def __init__(self, protocol: RealtimeProtocol, scope: Scope, send: Send, limit: BacklogLimit, inbox_max: int) -> None:
+        self._protocol = protocol
+        self._scope = scope
+        self._send = send
+        self._limit = limit
+        self._inbox: deque[Received] = deque()
+        self._inbox_bytes = 0
+        self._inbox_max = inbox_max
+        self._is_paused = False
+        self._is_ended = False
+        self._waiter: asyncio.Future[None] | None = None
+        self.close_code = CLOSED_ABNORMALLY
+
+    async def accept(self, subprotocol: str | None = None) -> None:
+        self._protocol.client_socket = self
+        self.writer = DaphneWriter(self._protocol, self._limit)
+        await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
+
+    async def deny(self, status: int, *, retry_after_seconds: int | None = None) -> None:
+        await send_denial(self._scope, self._send, status, retry_after(retry_after_seconds))
+
+    async def next(self) -> Received | None:
+        inbox = self._inbox
+        while not inbox:
+            if self._is_ended:
+                return None
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        message = inbox.popleft()
+        if message is not BINARY:
+            self._inbox_bytes -= len(message)
+        if self._is_paused and self._inbox_bytes * 2 < self._inbox_max:
+            self._is_paused = False
+            self._protocol.resume_reading()
+        return message
+
+    def received(self, payload: bytes, is_binary: bool) -> None:
+        """Called by the protocol: a whole message came."""
+        self._inbox.append(BINARY if is_binary else payload)
+        if not is_binary:
+            self._inbox_bytes += len(payload)
+        # Small messages count too: each costs far more than its bytes while it waits.
+        if not self._is_paused and (self._inbox_bytes > self._inbox_max or len(self._inbox) * 256 > self._inbox_max):
+            self._is_paused = True
+            self._protocol.pause_reading()
+        self._wake()
+
+    def ended(self, code: int) -> None:
+        """Called by the protocol: the socket is gone."""
+        self.close_code = code
+        self._is_ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
