@@ -133,7 +133,9 @@ async def _publish(group: str | None, node_id: str | None, envelope: Envelope) -
         return
     backplane = _door.backplane()
     text = encode(envelope)
-    await (backplane.publish(group, text) if group is not None else backplane.publish_to(node_channel(node_id or ""), text))
+    await (
+        backplane.publish(group, text) if group is not None else backplane.publish_to(node_channel(node_id or ""), text)
+    )
 
 
 class _Door:

@@ -43,10 +43,18 @@ class Settings:
         5.0, "how often a node tells the others that it lives", unit="s", least=0.05, most=60
     )
     node_timeout_seconds: float = _setting(
-        15.0, "silence after which a node is taken for dead: three lost heartbeats", unit="s", least=0.1, most=600
+        15.0,
+        "silence after which a node is taken for dead: three lost heartbeats",
+        unit="s",
+        least=0.1,
+        most=600,
     )
     publish_timeout_seconds: float = _setting(
-        2.0, "a publish that the backplane has not taken by then is `unavailable`", unit="s", least=0.1, most=30
+        2.0,
+        "a publish that the backplane has not taken by then is `unavailable`",
+        unit="s",
+        least=0.1,
+        most=30,
     )
     receipt_timeout_seconds: float = _setting(
         2.0, "a private message not confirmed by then is `unknown_recipient`", unit="s", least=0.1, most=30
@@ -58,14 +66,21 @@ class Settings:
         100, "changes of a room's members are gathered for that long", unit="ms", least=10, most=10_000
     )
     message_max_bytes: int = _setting(
-        MIB, "a larger message or frame ends the connection with 1009", unit="bytes", least=1024, most=64 * MIB
+        MIB,
+        "a larger message or frame ends the connection with 1009",
+        unit="bytes",
+        least=1024,
+        most=64 * MIB,
     )
     command_max_bytes: int = _setting(
         MIB, "a larger command is answered with `too_large`", unit="bytes", least=256, most=64 * MIB
     )
     rooms_per_connection_max: int = _setting(128, "rooms that one connection may be in", least=1, most=100_000)
     backlog_max_bytes: int = _setting(
-        MIB, "more than that waiting for backlog_grace_seconds makes a slow consumer", unit="bytes", least=4096
+        MIB,
+        "more than that waiting for backlog_grace_seconds makes a slow consumer",
+        unit="bytes",
+        least=4096,
     )
     backlog_grace_seconds: float = _setting(
         1.0, "how long a backlog may exceed backlog_max_bytes", unit="s", least=0.1, most=60
@@ -74,7 +89,9 @@ class Settings:
         4 * MIB, "more than that waiting at any moment makes a slow consumer", unit="bytes", least=4096
     )
     inbox_max_bytes: int = _setting(
-        256 * 1024, "a client with more commands waiting than that is not read until half is handled", unit="bytes"
+        256 * 1024,
+        "a client with more commands waiting than that is not read until half is handled",
+        unit="bytes",
     )
     batch_window_ms: float = _setting(
         0.0, "wait that long for more publications before a batch is delivered (0: only what came in one read)",
@@ -95,7 +112,10 @@ class Settings:
         30.0, "a peer that does not answer a ping for that long is gone", unit="s", least=0.1, most=3600
     )
     drain_wait_seconds: float = _setting(
-        0.0, "between red readiness and the first close: what the balancer needs to notice", unit="s", most=600
+        0.0,
+        "between red readiness and the first close: what the balancer needs to notice",
+        unit="s",
+        most=600,
     )
     drain_deadline_seconds: float = _setting(
         30.0, "the process exits by then, whatever is still open", unit="s", least=0.5, most=3600
@@ -110,11 +130,9 @@ class Settings:
     token_keys: tuple[str, ...] = _setting(
         (), "keys that sign tokens (HS256), newest first; empty: settings.SECRET_KEY"
     )
-    trusted_proxies: tuple[str, ...] = _setting(
-        ("127.0.0.1", "::1"), "addresses whose X-Forwarded-For is believed"
-    )
+    trusted_proxies: tuple[str, ...] = _setting(("127.0.0.1", "::1"), "addresses whose X-Forwarded-For is believed")
     allowed_origins: tuple[str, ...] = _setting(
-        (), "origins (scheme://host[:port]) whose pages may connect besides the page's own; \"*\" allows all"
+        (), 'origins (scheme://host[:port]) whose pages may connect besides the page\'s own; "*" allows all'
     )
 
     @property

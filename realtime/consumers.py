@@ -1,7 +1,7 @@
 """The Channels consumer: it owns a connection's lifetime and takes no decision.
 
-Its groups are joined by its node, for all consumers of the node at once (ARCHITECTURE.md, "one channel per node"), so that
-it overrides ``__call__``: no channel of its own, no dispatch with a thread hop per message.
+Its groups are joined by its node, for all consumers of the node at once (ARCHITECTURE.md, "one channel per node"),
+so that it overrides ``__call__``: no channel of its own, no dispatch with a thread hop per message.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from realtime.tracking import ConnectionFacts
 RETRY_AFTER_SECONDS = 5
 
 
-class RealtimeConsumer(AsyncConsumer):  # type: ignore[misc]
+class RealtimeConsumer(AsyncConsumer):
     """One client that speaks the JSON protocol of docs/protocol.md."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """The whole life of a connection; cleanup is in ``finally``, since ``disconnect`` is not called on a crash."""
         process = runtime()
         client = _client_socket(process, scope, receive, send)

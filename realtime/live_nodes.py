@@ -1,4 +1,4 @@
-"""The table of live nodes, kept from heartbeats; decides who is dead. No I/O, no clock: the caller says what time it is.
+"""The table of live nodes, kept from heartbeats; decides who is dead. No I/O, no clock: callers say what time it is.
 
 Nobody is judged while the judge's own echo is red, for one node timeout after it came back, or for one node timeout
 after the judge's own loop stood still: silence would then be the judge's own deafness.
@@ -68,7 +68,7 @@ class LiveNodes:
         self._may_judge_from = now + self._timeout
 
     def silent(self, now: float) -> list[str]:
-        """The nodes that must be taken for dead at ``now``. Call at every heartbeat: the gaps show when the loop stood."""
+        """The nodes to be taken for dead at ``now``. Call at every heartbeat: gaps show when the loop stood still."""
         if self._looked_at is not None and now - self._looked_at > self._stall:
             self._may_judge_from = max(self._may_judge_from, now + self._timeout)
         self._looked_at = now

@@ -1,6 +1,6 @@
 """Who is in a room, over the whole cluster, for those who asked.
 
-1. The first local watcher of a room makes the node ask all others (``watch``); each answers with its *roster* of the room.
+1. The first local watcher of a room makes the node ask all others (``watch``); each answers with its *roster*.
 2. From then on the others tell their changes to this node's channel, gathered for ``members_interval_ms``.
 3. Local and told changes are gathered again and pushed to the watchers: one push per room and interval at most.
 4. After an interruption, and when a node appears, the watched rooms are asked for again, and differences are changes.
@@ -62,8 +62,8 @@ class WatchedRoom:
 class MemberLists:
     """The node's part in keeping member lists. Publishing is the node's: it gives the four callables.
 
-    ``ask(rooms)`` publishes a watch to all nodes, ``unask(rooms)`` its end; ``tell(node, changes)`` sends changes to one
-    node's channel; ``others()`` are the ids of the other live nodes.
+    ``ask(rooms)`` publishes a watch to all nodes, ``unask(rooms)`` its end; ``tell(node, changes)`` publishes changes
+    to one node's channel; ``others()`` are the ids of the other live nodes.
     """
 
     def __init__(

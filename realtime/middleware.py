@@ -62,7 +62,7 @@ def remote_address(scope: Scope, trusted_proxies: Iterable[str]) -> str:
 
 
 async def identity_of(scope: Scope) -> Identity:
-    """The user of the Django session in the cookie; anonymous, and without a database query, when there is no cookie."""
+    """The user of the Django session in the cookie; without a cookie anonymous, and no database query."""
     from channels.auth import get_user
     from django.conf import settings
     from django.http import parse_cookie
@@ -71,7 +71,7 @@ async def identity_of(scope: Scope) -> Identity:
     if not key:
         return ANONYMOUS
     session = import_module(settings.SESSION_ENGINE).SessionStore(key)
-    user = await get_user({"session": session})
+    user = await get_user({"session": session})  # type: ignore[typeddict-item]  # all that it reads
     if not user.is_authenticated or not user.is_active:
         return ANONYMOUS
     return Identity(user=str(user.pk), label=user.get_username())

@@ -1,4 +1,4 @@
-"""Telling clients that they may have missed something: once per connection and cause, and never to those who did not."""
+"""Telling clients that they may have missed something: once per connection and cause, and nobody else."""
 
 from __future__ import annotations
 

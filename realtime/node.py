@@ -334,7 +334,7 @@ class Node:
                 self.instrument.node_died()
                 self.node_gone(node_id)
                 self._on_node_died(node_id)
-            await asyncio.sleep(self.settings.heartbeat_seconds * random.uniform(0.9, 1.1))  # noqa: S311
+            await asyncio.sleep(self.settings.heartbeat_seconds * random.uniform(0.9, 1.1))
 
     def _tell_members(self, node_id: str, changes: list[RosterChange]) -> None:
         self.publish_to(node_id, RosterChanges(v=self.version, node=self.id, changes=changes))
@@ -342,7 +342,9 @@ class Node:
     # -- trust -------------------------------------------------------------------------------------------------------
 
     def _send_probe(self, shard: int, nonce: int) -> None:
-        probe = self.backplane.publish(self._probe_groups[shard], encode(Echo(v=self.version, shard=shard, nonce=nonce)))
+        probe = self.backplane.publish(
+            self._probe_groups[shard], encode(Echo(v=self.version, shard=shard, nonce=nonce))
+        )
         probe.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _trust_lost(self) -> None:

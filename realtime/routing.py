@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import cast
 
 from realtime.consumers import RealtimeConsumer
 from realtime.runtime import runtime
@@ -14,11 +15,15 @@ logger = logging.getLogger("realtime.routing")
 
 WEBSOCKET_PATHS = frozenset({"/ws", "/ws/"})
 
-_NO_ROUTE = ("No route found for path", "No application configured for scope type", "Django can only handle ASGI/HTTP")
+_NO_ROUTE = (
+    "No route found for path",
+    "No application configured for scope type",
+    "Django can only handle ASGI/HTTP",
+)
 
 
 def realtime_application(inner: Application) -> Application:
-    """``inner`` with the cluster in front: a Django application, or a Channels ``ProtocolTypeRouter`` with routes of its own.
+    """``inner`` (Django's application, or a Channels ``ProtocolTypeRouter`` with routes of its own) as a node.
 
     Adds ``/ws/``, starts the node with the server (daphne, or any server with lifespan), and refuses WebSockets of
     unknown paths with 404 instead of a traceback.
@@ -31,7 +36,7 @@ def realtime_application(inner: Application) -> Application:
 class _RealtimeApplication:
     def __init__(self, inner: Application) -> None:
         self._inner = inner
-        self._consumer = RealtimeConsumer.as_asgi()
+        self._consumer = cast(Application, RealtimeConsumer.as_asgi())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

@@ -110,9 +110,7 @@ class Runtime:
         self._open += 1
         self.tracker.connection_opened(facts)
         self.instrument.connection_opened(connection.transport)
-        logger.info(
-            "connection_opened id=%s user=%s address=%s", connection.id, connection.user, facts.remote_address
-        )
+        logger.info("connection_opened id=%s user=%s address=%s", connection.id, connection.user, facts.remote_address)
 
     def connection_closed(self, connection: Connection, code: int) -> None:
         """A client is gone. ``code`` is what the socket ended with."""

@@ -47,7 +47,7 @@ class RoomEnvelope(Envelope, frozen=True, tag="room", rename={"sender": "from"})
 
 
 class PrivateEnvelope(Envelope, frozen=True, tag="private", rename={"sender": "from"}):
-    """For one connection, or with ``user:<id>`` for all of a user's; ``receipt`` asks the node to confirm to ``node``."""
+    """For one connection, or with ``user:<id>`` all of a user's; ``receipt`` asks for a confirmation to ``node``."""
 
     to: str
     data: Raw
@@ -169,7 +169,9 @@ def decode(text: bytes) -> AnyEnvelope:
     """The envelope in ``text``. Raises UnreadableEnvelope for a version, type or shape that this node does not know."""
     try:
         if not text.isascii():
-            text.decode("utf-8")  # `data` is forwarded unread: a foreign publisher's broken bytes must not reach clients
+            text.decode(
+                "utf-8"
+            )  # `data` is forwarded unread: a foreign publisher's broken bytes must not reach clients
         envelope: AnyEnvelope = _decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise _unreadable(text, str(error)) from None

@@ -1,8 +1,8 @@
 """Every message between a client and its node, as a frozen type.
 
-*Commands* come from the client, *replies* answer one command each, *pushes* come unasked; a *publication* is a push that
-carries somebody's data. ``data`` stays the JSON bytes that the publisher sent (``msgspec.Raw``): checked once, never
-encoded again. docs/protocol.md describes each for authors of clients.
+*Commands* come from the client, *replies* answer one command each, *pushes* come unasked; a *publication* is a push
+that carries somebody's data. ``data`` stays the JSON bytes that the publisher sent (``msgspec.Raw``): checked once,
+never encoded again. docs/protocol.md describes each for authors of clients.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Everything that plain ``daphne config.asgi:application`` leaves to its command line or does not do at all.
 
-Daphne has no lifespan. Its command line imports the application before it builds its server, so that what is installed at
-import time is in place when the reactor runs. Works on the pinned versions; ``verify`` looks before anything is touched.
+Daphne has no lifespan. Its command line imports the application before it builds its server, so that what is installed
+at import time is in place when the reactor runs. ``verify`` looks before anything private is touched.
 """
 
 from __future__ import annotations
@@ -103,9 +103,7 @@ class DaphneHooks:
 
             WebSocketFactory.protocol = RealtimeProtocol
             Server.kill_all_applications = _kill_all_applications
-        from twisted.internet import reactor
-
-        reactor.callWhenRunning(self._running)
+        _reactor().callWhenRunning(self._running)
 
     def _running(self) -> None:
         """The reactor runs and the ports are open: 1. tune; 2. take the signals over; 3. start the node."""
@@ -122,9 +120,9 @@ class DaphneHooks:
         self._task = asyncio.get_event_loop().create_task(self._lifecycle.start(), name="start node")
 
     def _find_ports(self) -> None:
-        from twisted.internet import reactor, tcp
+        from twisted.internet import tcp
 
-        for reader in reactor.getReaders():
+        for reader in _reactor().getReaders():
             if not isinstance(reader, tcp.Port):
                 continue
             factory = getattr(reader.factory, "wrappedFactory", reader.factory)
@@ -138,12 +136,10 @@ class DaphneHooks:
 
     def _on_signal(self, number: int, frame: object) -> None:
         """The first signal drains, the second exits at once."""
-        from twisted.internet import reactor
-
         if self._is_stopping:
             os._exit(128 + number)
         self._is_stopping = True
-        reactor.callFromThread(self._begin_stop, signal.Signals(number).name)
+        _reactor().callFromThread(self._begin_stop, signal.Signals(number).name)
 
     def _begin_stop(self, cause: str) -> None:
         logger.info("stopping cause=%s", cause)
@@ -155,8 +151,6 @@ class DaphneHooks:
     async def _stop(self) -> None:
         """1. readiness turns red; 2. the balancer gets time to notice; 3. no new connections; 4. clients are closed in
         batches; 5. node and rows; 6. the reactor ends. The deadline's timer stands behind all of it."""
-        from twisted.internet import reactor
-
         try:
             self._lifecycle.begin_drain()
             await asyncio.sleep(self._lifecycle.settings.drain_wait_seconds)
@@ -167,7 +161,7 @@ class DaphneHooks:
         except Exception:
             logger.exception("stop_failed")
         finally:
-            reactor.stop()
+            _reactor().stop()
 
 
 def tune(server: Any, settings: Settings) -> None:
@@ -191,6 +185,13 @@ def raise_open_files() -> None:
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _reactor() -> Any:
+    """Twisted's stubs do not know that the module is an object; importing it installs one, so not before."""
+    from twisted.internet import reactor
+
+    return reactor
 
 
 def _has_flag(flag: str) -> bool:

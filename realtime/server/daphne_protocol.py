@@ -7,7 +7,6 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from daphne.ws_protocol import WebSocketProtocol
-from twisted.internet import reactor
 
 from realtime.protocol.closing import INTERNAL_ERROR, POLICY_VIOLATION, TOO_BIG, truncate_reason
 
@@ -30,7 +29,7 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     # -- from the client ---------------------------------------------------------------------------------------------
 
-    def onMessage(self, payload: bytes, isBinary: bool) -> None:  # noqa: N802, N803 (autobahn's names)
+    def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A whole message came."""
         if self.state != self.STATE_OPEN:
             return
@@ -40,19 +39,19 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         self.last_ping = time.time()
         self.client_socket.received(payload, isBinary)
 
-    def onMessageBegin(self, isBinary: bool) -> None:  # noqa: N802, N803
+    def onMessageBegin(self, isBinary: bool) -> None:
         """The first frame of a message begins."""
         self._fragments = 0
         super().onMessageBegin(isBinary)
 
-    def onMessageFrameBegin(self, length: int) -> None:  # noqa: N802
+    def onMessageFrameBegin(self, length: int) -> None:
         """A frame of a message begins."""
         self._fragments += 1
         if self._fragments > FRAGMENTS_MAX:
             self._fail_connection(POLICY_VIOLATION.code, POLICY_VIOLATION.reason)
         super().onMessageFrameBegin(length)
 
-    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:  # noqa: N802, N803
+    def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """The socket is gone."""
         client_socket, self.client_socket = self.client_socket, None
         super().onClose(wasClean, code, reason)
@@ -81,7 +80,7 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         else:
             super().handle_reply(message)
 
-    def serverSend(self, content: str | bytes, binary: bool = False) -> None:  # noqa: N802
+    def serverSend(self, content: str | bytes, binary: bool = False) -> None:
         """Send one message; on a socket that is closing it is dropped, as ASGI asks, not raised."""
         if self.state == self.STATE_CONNECTING:
             self.serverAccept()
@@ -95,7 +94,7 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         else:
             self.close_with(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)
 
-    def serverClose(self, code: int | None = None) -> None:  # noqa: N802
+    def serverClose(self, code: int | None = None) -> None:
         """Daphne's own way to close."""
         self.close_with(code or 1000, "")
 
@@ -105,11 +104,11 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.resume_reading()  # the answer to the close frame must be seen
             self.sendCloseFrame(code=code, reasonUtf8=truncate_reason(reason), isReply=False)
 
-    def dropConnection(self, abort: bool = False) -> None:  # noqa: N802
+    def dropConnection(self, abort: bool = False) -> None:
         """Close the TCP connection; a client that never reads is cut after a while."""
         super().dropConnection(abort)
         if not abort:
-            reactor.callLater(LINGER_SECONDS, self._cut)
+            _reactor().callLater(LINGER_SECONDS, self._cut)
 
     def _cut(self) -> None:
         if self.transport is not None and self.transport.connected:
@@ -141,3 +140,9 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         if self.transport is not None and self.transport.connected:
             self.transport.resumeProducing()
 
+
+def _reactor() -> Any:
+    """Twisted's stubs do not know that the module is an object."""
+    from twisted.internet import reactor
+
+    return reactor

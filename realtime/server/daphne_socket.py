@@ -1,8 +1,8 @@
 """Daphne: straight to the client's socket, around ASGI ``receive`` and ``send``.
 
-`DaphneWriter` sends on the non-blocking socket while Twisted's buffer for it is empty; what the kernel does not take goes
-to Twisted, and so does everything after it until that buffer is empty again, so that the order holds. Only for plain TCP:
-a TLS transport delegates these attributes, and is served by Twisted alone.
+``DaphneWriter`` sends on the non-blocking socket while Twisted's buffer for it is empty; what the kernel does not take
+goes to Twisted, and so does everything after it until that buffer is empty again, so that the order holds. Only for
+plain TCP: a TLS transport delegates these attributes, and is served by Twisted alone.
 
 Private attributes of daphne, autobahn and Twisted are touched here and in the two sibling modules only;
 ``daphne_hooks.verify`` checks at start that they are what this code expects.
@@ -13,7 +13,8 @@ from __future__ import annotations
 import asyncio
 import socket as sockets
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from autobahn.websocket.protocol import WebSocketProtocol as Autobahn
 from twisted.internet import tcp
@@ -49,20 +50,21 @@ class DaphneWriter(FrameWriter):
     def __init__(self, protocol: RealtimeProtocol, limit: BacklogLimit) -> None:
         super().__init__(limit)
         self._protocol = protocol
-        self._transport = protocol.transport
+        self._transport: Any = protocol.transport
         self._limit = limit
         self._is_direct = type(self._transport) is tcp.Server and not self._transport.TLS
-        self._send = self._transport.socket.send if self._is_direct else None
-        if self._is_direct and hasattr(sockets, "TCP_NOTSENT_LOWAT"):
-            if self._transport.socket.family in (sockets.AF_INET, sockets.AF_INET6):
-                self._transport.socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, UNSENT_LOW_BYTES)
+        self._send: Callable[[bytes], int] = self._transport.socket.send if self._is_direct else _never
+        if self._is_direct and self._transport.socket.family in (sockets.AF_INET, sockets.AF_INET6):
+            self._transport.socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, UNSENT_LOW_BYTES)
 
     @property
     def backlog(self) -> int:
         if not self._is_direct:
             return 0  # a wrapped transport does not say; Twisted's own producer limits apply
         transport = self._transport
-        return len(transport.dataBuffer) - transport.offset + transport._tempDataLen  # noqa: SLF001
+        waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+
+        return waiting
 
     def write(self, batch: FrameBatch) -> None:
         protocol = self._protocol
@@ -72,7 +74,7 @@ class DaphneWriter(FrameWriter):
         self.messages_out += len(batch.texts)
         self.bytes_out += len(frames)
         transport = self._transport
-        if self._is_direct and not (transport.dataBuffer or transport._tempDataLen or protocol.send_queue):  # noqa: SLF001
+        if self._is_direct and not (transport.dataBuffer or transport._tempDataLen or protocol.send_queue):
             try:
                 sent = self._send(frames)
             except BlockingIOError:
@@ -99,7 +101,9 @@ class DaphneSocket(ClientSocket):
     __slots__ = ("_inbox", "_inbox_bytes", "_inbox_max", "_is_ended", "_is_paused", "_limit", "_protocol", "_scope",
                  "_send", "_waiter", "close_code", "writer")  # fmt: skip
 
-    def __init__(self, protocol: RealtimeProtocol, scope: Scope, send: Send, limit: BacklogLimit, inbox_max: int) -> None:
+    def __init__(
+        self, protocol: RealtimeProtocol, scope: Scope, send: Send, limit: BacklogLimit, inbox_max: int
+    ) -> None:
         self._protocol = protocol
         self._scope = scope
         self._send = send
@@ -156,3 +160,7 @@ class DaphneSocket(ClientSocket):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
+
+
+def _never(frames: bytes) -> int:
+    raise BlockingIOError  # a transport that is not direct takes everything through Twisted
