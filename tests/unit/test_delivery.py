@@ -1,0 +1,96 @@
+"""From a run of publications to the writers of its audience."""
+
+from __future__ import annotations
+
+import asyncio
+
+from realtime.delivery import Deliverer, Run, write_all
+from realtime.hub import Hub, Member
+from realtime.instrument import Instrument
+from realtime.protocol.frames import FrameBatch
+from tests.unit.writers import RecordingWriter
+
+
+class CountingInstrument(Instrument):
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int, int]] = []
+
+    def batch_delivered(self, publications: int, deliveries: int, size: int) -> None:
+        self.batches.append((publications, deliveries, size))
+
+
+def audience(*names: str) -> tuple[Hub, dict[str, RecordingWriter]]:
+    hub, writers = Hub(), {name: RecordingWriter() for name in names}
+    for name, writer in writers.items():
+        member = Member(name, None, writer)
+        hub.add(member)
+        hub.join(member, "lobby")
+    return hub, writers
+
+
+def run_of(*publications: tuple[bytes, str | None]) -> Run:
+    run = Run()
+    for text, skip in publications:
+        run.add(text, skip)
+    return run
+
+
+def test_every_member_gets_the_same_batch_object() -> None:
+    """Encoded once, one write per member."""
+    hub, writers = audience("a", "b")
+    Deliverer(Instrument(), 100).deliver_now(hub.connections.values(), run_of((b"1", None), (b"2", None)))
+    assert writers["a"].batches[0] is writers["b"].batches[0]
+    assert len(writers["a"].batches) == 1
+
+
+def test_a_sender_is_left_out_of_its_own_publications_only() -> None:
+    """Inside one batch."""
+    hub, writers = audience("a", "b", "c")
+    run = run_of((b"1", "a"), (b"2", "b"), (b"3", None), (b"4", "a"))
+    Deliverer(Instrument(), 100).deliver_now(hub.connections.values(), run)
+    assert writers["a"].texts == [b"2", b"3"]
+    assert writers["b"].texts == [b"1", b"3", b"4"]
+    assert writers["c"].texts == [b"1", b"2", b"3", b"4"]
+
+
+def test_a_sender_of_everything_gets_no_write_at_all() -> None:
+    """Not even an empty one."""
+    hub, writers = audience("a")
+    Deliverer(Instrument(), 100).deliver_now(hub.connections.values(), run_of((b"1", "a")))
+    assert writers["a"].batches == []
+
+
+def test_one_instrument_call_per_batch() -> None:
+    """Never one per member; deliveries are counted exactly."""
+    hub, _ = audience("a", "b", "c")
+    instrument = CountingInstrument()
+    Deliverer(instrument, 100).deliver_now(hub.connections.values(), run_of((b"1", "a"), (b"2", None)))
+    assert [batch[:2] for batch in instrument.batches] == [(2, 5)]
+
+
+async def test_who_leaves_between_two_slices_gets_nothing_any_more() -> None:
+    """And who is still there gets everything; other work runs in between."""
+    hub, writers = audience("a", "b", "c", "d")
+    room = hub.rooms["lobby"]
+    delivering = asyncio.create_task(Deliverer(Instrument(), 2).deliver(room.members, run_of((b"1", None))))
+    await asyncio.sleep(0)
+    assert writers["b"].texts == [b"1"]
+    assert writers["c"].texts == []
+    hub.leave(hub.connections["c"], "lobby")
+    await delivering
+    assert writers["c"].texts == []
+    assert writers["d"].texts == [b"1"]
+
+
+def test_a_run_is_full_by_messages_or_bytes() -> None:
+    """Whichever comes first."""
+    run = run_of((b"12345", None), (b"12345", None))
+    assert run.is_full(2, 1000)
+    assert run.is_full(100, 10)
+    assert not run.is_full(3, 11)
+
+
+def test_write_all_counts_what_it_hands_over() -> None:
+    """Messages, not writes."""
+    hub, _ = audience("a", "b")
+    assert write_all(hub.connections.values(), FrameBatch([b"1", b"2", b"3"]), {"a": {0, 2}}) == 4

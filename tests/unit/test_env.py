@@ -1,0 +1,124 @@
+"""The environment is read through typed helpers; a bad value stops the start with a line that names it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config import env
+
+NAME = "SOME_VARIABLE"
+SetVariable = Callable[[str], None]
+Read = Callable[[], object]
+
+
+@pytest.fixture
+def variable(monkeypatch: pytest.MonkeyPatch) -> SetVariable:
+    return lambda value: monkeypatch.setenv(NAME, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("1", True), ("Yes", True), (" on ", True), ("0", False), ("FALSE", False), ("", True)],
+)
+def test_a_flag_has_a_few_spellings(variable: SetVariable, value: str, expected: bool) -> None:
+    """A flag is 1, true, yes, on or 0, false, no, off, in any case; empty means the default."""
+    variable(value)
+    assert env.flag(NAME, default=True) is expected
+
+
+@pytest.mark.parametrize(
+    ("read", "value"),
+    [
+        (lambda: env.flag(NAME, default=True), "maybe"),
+        (lambda: env.integer(NAME, 1), "1.5"),
+        (lambda: env.integer(NAME, 1), "ten"),
+        (lambda: env.number(NAME, 1), "nan"),
+        (lambda: env.number(NAME, 1), "inf"),
+        (lambda: env.number(NAME, 1), "1,5"),
+        (lambda: env.choice(NAME, "INFO", ("INFO", "ERROR")), "loud"),
+        (lambda: env.required(NAME, when="it matters", example="x"), "  "),
+        (lambda: env.database(NAME, default=""), "nonsense"),
+        (lambda: env.database(NAME, default=""), "mysql://root@localhost/db"),
+        (lambda: env.database(NAME, default=""), "postgres://localhost"),
+        (lambda: env.database(NAME, default=""), "postgres://localhost:port/name"),
+        (lambda: layers(), "http://localhost"),
+        (lambda: layers(), "localhost:6379"),
+        (lambda: layers(), "redis://"),
+        (lambda: layers(), "redis://localhost:99999/0"),
+        (lambda: layers(), "redis://localhost/zero"),
+        (lambda: layers(), "redis://localhost,memory://"),
+        (lambda: layers(), "memory://,memory://"),
+    ],
+)
+def test_a_bad_value_is_refused_by_the_name_of_its_variable(variable: SetVariable, read: Read, value: str) -> None:
+    """Whatever is wrong with a value, the error is one line that begins with the variable's name."""
+    variable(value)
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read()
+    assert str(refusal.value).startswith(f"{NAME} ")
+    assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    ("read", "value"),
+    [
+        (lambda: env.database(NAME, default=""), "postgres://user:hunter2@localhost:port/name"),
+        (lambda: env.database(NAME, default=""), "oracle://user:hunter2@localhost/name"),
+        (lambda: layers(), "rediss+x://:hunter2@localhost"),
+        (lambda: layers(), "redis://:hunter2@localhost:port"),
+    ],
+)
+def test_a_refusal_does_not_repeat_a_password(variable: SetVariable, read: Read, value: str) -> None:
+    """The error about a bad URL does not show the URL's password."""
+    variable(value)
+    with pytest.raises(ImproperlyConfigured) as refusal:
+        read()
+    assert "hunter2" not in str(refusal.value)
+    assert refusal.value.__cause__ is None
+
+
+def test_words_are_separated_by_commas(variable: SetVariable) -> None:
+    """A list is split at commas; white space and empty parts do not count."""
+    variable(" a.example, b.example ,,")
+    assert env.words(NAME) == ["a.example", "b.example"]
+
+
+def test_several_redis_urls_are_shards(variable: SetVariable) -> None:
+    """Several Redis URLs become the hosts of one layer, in their order, with the prefix."""
+    variable("redis://a:6379/0, rediss://b:6380/1")
+    assert layers() == {
+        "BACKEND": "realtime.layers.redis.RedisChannelLayer",
+        "CONFIG": {"hosts": ["redis://a:6379/0", "rediss://b:6380/1"], "prefix": "p"},
+    }
+
+
+def test_memory_is_a_backplane_without_hosts(variable: SetVariable) -> None:
+    """memory:// selects the layer for one process."""
+    variable("memory://")
+    assert layers() == {"BACKEND": "realtime.layers.memory.MemoryChannelLayer"}
+
+
+def test_settings_are_read_by_their_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the settings that the environment sets are returned, each in its type, under its own name."""
+    monkeypatch.setenv("P_COUNT", "1_000")
+    monkeypatch.setenv("P_SECONDS", "0.5")
+    monkeypatch.setenv("P_KEYS", "a,b")
+    monkeypatch.setenv("OTHER", "here")
+    kinds = {"COUNT": int, "SECONDS": float, "KEYS": tuple[str, ...], "WHERE": str, "UNSET": int}
+    values = env.settings_by_type(kinds, prefix="P_", renamed={"WHERE": "OTHER"})
+    assert values == {"COUNT": 1000, "SECONDS": 0.5, "KEYS": ("a", "b"), "WHERE": "here"}
+
+
+def test_a_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable with the prefix that names no setting stops the start instead of doing nothing."""
+    monkeypatch.setenv("P_CONUT", "1")
+    with pytest.raises(ImproperlyConfigured, match=r"^P_CONUT is not a setting"):
+        env.settings_by_type({"COUNT": int}, prefix="P_", renamed={})
+
+
+def layers() -> dict[str, object]:
+    found: dict[str, object] = env.channel_layers(NAME, default="redis://127.0.0.1:6379/0", prefix="p")["default"]
+    return found
