@@ -121,6 +121,7 @@ class Settings:
         30.0, "the process exits by then, whatever is still open", unit="s", least=0.5, most=3600
     )
     drain_batch_connections: int = _setting(100, "connections closed at once while draining", least=1, most=100_000)
+    tracking_is_on: bool = _setting(True, "whether rows of nodes and connections are written to the database at all")
     tracking_flush_seconds: float = _setting(
         1.0, "how often rows of nodes and connections are written", unit="s", least=0.05, most=60
     )
@@ -168,6 +169,10 @@ def _checked(name: str, value: object, kind: Any, metadata: Mapping[str, Any]) -
         if isinstance(value, str) or not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise BadSetting(name, f"must be a list of texts, not {value!r}")
         return tuple(value)
+    if kind == "bool":
+        if not isinstance(value, bool):
+            raise BadSetting(name, f"must be True or False, not {value!r}")
+        return value
     wanted = (int,) if kind == "int" else (int, float)
     if isinstance(value, bool) or not isinstance(value, wanted):
         raise BadSetting(name, f"must be {'a whole number' if kind == 'int' else 'a number'}, not {value!r}")

@@ -46,6 +46,10 @@ class Runtime:
             self._settings = conf.current()
         return self._settings
 
+    def reload_settings(self) -> None:
+        """Read the settings again at their next use; while no node runs."""
+        self._settings = None
+
     async def start(self) -> None:
         """Build and start the node; a second call waits for the first."""
         if self._starting is None:
@@ -56,11 +60,7 @@ class Runtime:
         from channels.layers import channel_layers
 
         settings = self.settings
-        tracker = Tracker(
-            flush_seconds=settings.tracking_flush_seconds,
-            pending_max=settings.tracking_pending_max,
-            instrument=self.instrument,
-        )
+        tracker = self._new_tracker()
         node = Node(
             settings,
             backplane_for(channel_layers[settings.layer]),
@@ -72,6 +72,15 @@ class Runtime:
         await tracker.start()
         logger.info("node_starting node=%s backplane=%s", node.id, node.backplane.name)
         await node.start()
+
+    def _new_tracker(self) -> NullTracker:
+        if not self.settings.tracking_is_on:
+            return NullTracker()
+        return Tracker(
+            flush_seconds=self.settings.tracking_flush_seconds,
+            pending_max=self.settings.tracking_pending_max,
+            instrument=self.instrument,
+        )
 
     def begin_drain(self) -> None:
         """Readiness turns red; no new connections."""

@@ -47,7 +47,8 @@ class SlowBackplane(Backplane):
     def publish(self, group: str, envelope: bytes) -> asyncio.Future[int | None]:
         raise NotImplementedError
 
-    publish_to = publish
+    def publish_to(self, channel: str, envelope: bytes) -> asyncio.Future[int | None]:
+        raise NotImplementedError
 
 
 async def settled(tasks: TaskGroup) -> None:

@@ -11,7 +11,8 @@ from realtime.protocol.envelope import Envelope
 
 
 def all_subclasses(cls: type) -> set[type]:
-    return {each for sub in cls.__subclasses__() for each in {sub, *all_subclasses(sub)}}
+    direct: list[type] = cls.__subclasses__()
+    return {*direct, *(each for sub in direct for each in all_subclasses(sub))}
 
 
 def test_every_command_has_a_wire_name_and_a_handler() -> None:
