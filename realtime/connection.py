@@ -12,7 +12,7 @@ from realtime.auth import ANONYMOUS, Identity
 from realtime.exceptions import BackplaneUnavailable
 from realtime.hub import Member
 from realtime.protocol import codec
-from realtime.protocol.closing import CloseCode
+from realtime.protocol.closing import TOO_BIG, CloseCode
 from realtime.protocol.errors import CommandRefused, InternalError, TooLarge, Unavailable
 from realtime.protocol.messages import Ack, Command, ConnectionLimits, Outbound, Ref, Welcome
 from realtime.server.writer import FrameWriter
@@ -83,8 +83,13 @@ class Connection(Member):
         begun = self.last_active = time.monotonic()
         self.messages_in += 1
         self.bytes_in += len(text)
-        if len(text) > self.node.settings.command_max_bytes:
-            self.refuse(TooLarge(), None)
+        size = len(text)
+        if size > self.node.settings.command_max_bytes:
+            # Servers that know the limit of a message close by themselves, before it is in memory.
+            if size > self.node.settings.message_max_bytes:
+                self.evict(TOO_BIG)
+            else:
+                self.refuse(TooLarge(), None)
         else:
             try:
                 command = codec.decode_command(text)
@@ -92,7 +97,7 @@ class Connection(Member):
                 self.refuse(refused.refusal, refused.ref)
             else:
                 await self._answer(command)
-        self.node.instrument.command_handled(time.monotonic() - begun, len(text))
+        self.node.instrument.command_handled(time.monotonic() - begun, size)
 
     def refuse(self, refusal: CommandRefused, ref: Ref | None) -> None:
         """Answer a command with an error; the connection lives on."""

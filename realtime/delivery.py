@@ -72,7 +72,7 @@ class Deliverer:
 def write_all(members: Iterable[Member], batch: FrameBatch, skips: Mapping[str, set[int]]) -> int:
     """Write a batch to each member without what it must not get; returns the number of messages handed over."""
     written = 0
-    count = len(batch)
+    count = batch.count
     # A writer never calls back into the hub from `write`, so that the dict behind `members` cannot change here.
     if not skips:
         for member in members:
@@ -87,5 +87,5 @@ def write_all(members: Iterable[Member], batch: FrameBatch, skips: Mapping[str, 
         elif len(skipped) < count:
             own = FrameBatch([text for index, text in enumerate(batch.texts) if index not in skipped])
             member.writer.write(own)
-            written += len(own)
+            written += own.count
     return written

@@ -18,23 +18,14 @@ def text_frame(payload: bytes) -> bytes:
 class FrameBatch:
     """Messages for one audience, encoded once and shared by all of its members.
 
-    ``texts`` are the UTF-8 messages in order; ``joined`` is the bytes of all their frames one after another, so that a
-    writer that owns the socket needs one write per member. The idea is Phoenix's fastlane (``serializer.ex``).
+    ``texts`` are the UTF-8 messages in order, ``count`` their number; ``joined`` is the bytes of all their frames one
+    after another, so that a writer that owns the socket needs one write per member. The idea is Phoenix's fastlane
+    (``serializer.ex``).
     """
 
-    __slots__ = ("_joined", "texts")
+    __slots__ = ("count", "joined", "texts")
 
     def __init__(self, texts: list[bytes]) -> None:
         self.texts = texts
-        self._joined: bytes | None = None
-
-    def __len__(self) -> int:
-        return len(self.texts)
-
-    @property
-    def joined(self) -> bytes:
-        """The frames of all texts, built at the first use."""
-        if self._joined is None:
-            texts = self.texts
-            self._joined = text_frame(texts[0]) if len(texts) == 1 else b"".join(map(text_frame, texts))
-        return self._joined
+        self.count = len(texts)
+        self.joined = text_frame(texts[0]) if len(texts) == 1 else b"".join(map(text_frame, texts))

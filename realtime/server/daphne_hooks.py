@@ -43,6 +43,7 @@ def verify() -> str | None:
     wanted: list[tuple[Any, str]] = [
         (Autobahn, "STATE_OPEN"),
         (Autobahn, "sendCloseFrame"),
+        (Autobahn, "sendData"),
         (Autobahn, "_fail_connection"),
         (Autobahn, "_max_message_size_exceeded"),
         (WebSocketProtocol, "sendHttpErrorResponse"),

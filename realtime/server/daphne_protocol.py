@@ -63,6 +63,12 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
     def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:
         self._fail_connection(TOO_BIG.code, TOO_BIG.reason)
 
+    def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
+        """Everything that autobahn writes by itself passes here: replies to pings and closes, pings, messages."""
+        if self.client_socket is not None:
+            self.client_socket.writer.disturbed()
+        super().sendData(data, sync, chopsize)
+
     # -- from the application ----------------------------------------------------------------------------------------
 
     def handle_reply(self, message: dict[str, Any]) -> None:
@@ -106,6 +112,8 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     def dropConnection(self, abort: bool = False) -> None:
         """Close the TCP connection; a client that never reads is cut after a while."""
+        if self.client_socket is not None:
+            self.client_socket.writer.disturbed()
         super().dropConnection(abort)
         if not abort:
             _reactor().callLater(LINGER_SECONDS, self._cut)

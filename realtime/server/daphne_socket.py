@@ -43,15 +43,21 @@ UNSENT_LOW_BYTES = 131_072
 
 
 class DaphneWriter(FrameWriter):
-    """Writes frames on the socket that daphne accepted."""
+    """Writes frames on the socket that daphne accepted.
 
-    __slots__ = ("_is_direct", "_limit", "_protocol", "_send", "_transport")
+    ``_is_clear`` says that the WebSocket is open and nothing waits in Twisted's buffer; only then a frame goes straight
+    to the kernel. Everything else that writes to the transport, or closes it, calls ``disturbed``; whether it is clear
+    again is looked up at the next write. So a delivery touches this object and the socket, and nothing of Twisted.
+    """
+
+    __slots__ = ("_is_clear", "_is_direct", "_limit", "_protocol", "_send", "_transport")
 
     def __init__(self, protocol: RealtimeProtocol, limit: BacklogLimit) -> None:
         super().__init__(limit)
         self._protocol = protocol
         self._transport: Any = protocol.transport
         self._limit = limit
+        self._is_clear = False
         self._is_direct = type(self._transport) is tcp.Server and not self._transport.TLS
         self._send: Callable[[bytes], int] = self._transport.socket.send if self._is_direct else _never
         if self._is_direct and self._transport.socket.family in (sockets.AF_INET, sockets.AF_INET6):
@@ -63,36 +69,52 @@ class DaphneWriter(FrameWriter):
             return 0  # a wrapped transport does not say; Twisted's own producer limits apply
         transport = self._transport
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-
         return waiting
 
     def write(self, batch: FrameBatch) -> None:
-        protocol = self._protocol
-        if self.is_closing or protocol.state != STATE_OPEN:
-            return
         frames = batch.joined
-        self.messages_out += len(batch.texts)
+        if not self._is_clear:
+            self._write_behind(batch)
+            return
+        try:
+            sent = self._send(frames)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._is_clear = False
+            self._transport.abortConnection()
+            return
+        self.messages_out += batch.count
         self.bytes_out += len(frames)
-        transport = self._transport
-        if self._is_direct and not (transport.dataBuffer or transport._tempDataLen or protocol.send_queue):
-            try:
-                sent = self._send(frames)
-            except BlockingIOError:
-                sent = 0
-            except OSError:
-                transport.abortConnection()
-                return
-            if sent == len(frames):
-                return
-            frames = frames[sent:]
-        transport.write(frames)
-        if self.backlog > self._limit.max_bytes:
-            self.on_backlog()
+        if sent != len(frames):
+            self._is_clear = False
+            self._buffer(frames[sent:])
+
+    def disturbed(self) -> None:
+        """Something else wrote to the transport or closed it."""
+        self._is_clear = False
 
     def close(self, close: CloseCode) -> None:
         if not self.is_closing:
             self.is_closing = True
+            self._is_clear = False
             self._protocol.close_with(close.code, close.reason)
+
+    def _write_behind(self, batch: FrameBatch) -> None:
+        if self.is_closing or self._protocol.state != STATE_OPEN:
+            return
+        if self._is_direct and self.backlog == 0 and not self._protocol.send_queue:
+            self._is_clear = True
+            self.write(batch)
+            return
+        self.messages_out += batch.count
+        self.bytes_out += len(batch.joined)
+        self._buffer(batch.joined)
+
+    def _buffer(self, frames: bytes) -> None:
+        self._transport.write(frames)
+        if self.backlog > self._limit.max_bytes:
+            self.on_backlog()
 
 
 class DaphneSocket(ClientSocket):
@@ -104,6 +126,7 @@ class DaphneSocket(ClientSocket):
     def __init__(
         self, protocol: RealtimeProtocol, scope: Scope, send: Send, limit: BacklogLimit, inbox_max: int
     ) -> None:
+        self.writer: DaphneWriter
         self._protocol = protocol
         self._scope = scope
         self._send = send
@@ -117,8 +140,8 @@ class DaphneSocket(ClientSocket):
         self.close_code = CLOSED_ABNORMALLY
 
     async def accept(self, subprotocol: str | None = None) -> None:
-        self._protocol.client_socket = self
         self.writer = DaphneWriter(self._protocol, self._limit)
+        self._protocol.client_socket = self
         await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
 
     async def deny(self, status: int, *, retry_after_seconds: int | None = None) -> None:
@@ -152,6 +175,7 @@ class DaphneSocket(ClientSocket):
 
     def ended(self, code: int) -> None:
         """Called by the protocol: the socket is gone."""
+        self.writer.disturbed()
         self.close_code = code
         self._is_ended = True
         self._wake()
