@@ -1,8 +1,10 @@
-"""WebSocket frames as a server sends them (RFC 6455 section 5.2): unmasked, whole, one text message each."""
+"""WebSocket frames (RFC 6455 section 5.2): those that a server sends, and the plain ones that most clients send."""
 
 from __future__ import annotations
 
 _TEXT_FINAL = 0x81
+_LENGTH_16 = 126
+_SHORTEST_MASKED = 6
 
 
 def text_frame(payload: bytes) -> bytes:
@@ -13,6 +15,43 @@ def text_frame(payload: bytes) -> bytes:
     if length < 65536:
         return b"\x81\x7e" + length.to_bytes(2, "big") + payload
     return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+
+
+def take_text_messages(data: bytes, max_bytes: int) -> tuple[list[bytes], bytes]:
+    """The messages at the start of ``data`` that are plain: a client's whole, masked, unfragmented text frame each.
+
+    Returns them unmasked, and the rest from the first frame that is anything else (a control frame, a fragment, a frame
+    of 64 KiB or more or larger than ``max_bytes``, broken UTF-8, a piece): that is for a complete parser.
+    """
+    messages: list[bytes] = []
+    at, end = 0, len(data)
+    while end - at >= _SHORTEST_MASKED and data[at] == _TEXT_FINAL:
+        length, mask_at = data[at + 1] - 0x80, at + 2
+        if length == _LENGTH_16:
+            length, mask_at = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4
+            if length < _LENGTH_16:
+                break
+        elif not 0 <= length < _LENGTH_16:
+            break
+        start = mask_at + 4
+        if start + length > end or length > max_bytes:
+            break
+        message = unmasked(data[start : start + length], data[mask_at:start])
+        if not message.isascii():
+            try:
+                message.decode("utf-8")
+            except UnicodeDecodeError:
+                break
+        messages.append(message)
+        at = start + length
+    return messages, data[at:] if at else data
+
+
+def unmasked(payload: bytes, mask: bytes) -> bytes:
+    """A payload without its mask (RFC 6455 section 5.3), as one operation on two long integers."""
+    length = len(payload)
+    key = (mask * (length // 4 + 1))[:length]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(length, "big")
 
 
 class FrameBatch:

@@ -8,7 +8,7 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from realtime.protocol.frames import FrameBatch, text_frame
+from realtime.protocol.frames import FrameBatch, take_text_messages, text_frame
 
 
 def parsed(data: bytes) -> list[bytes]:
@@ -35,3 +35,44 @@ def test_a_batch_is_encoded_once() -> None:
     """Every writer gets the same bytes object."""
     batch = FrameBatch([b"a", b"b"])
     assert batch.joined is batch.joined
+
+
+def masked(payload: bytes, *, mask: bytes = b"\x01\x82\x03\xf4", first: int = 0x81) -> bytes:
+    """A client's frame, built by hand."""
+    size = len(payload)
+    length = bytes((0x80 | size,)) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
+    return bytes((first,)) + length + mask + bytes(byte ^ mask[i % 4] for i, byte in enumerate(payload))
+
+
+@pytest.mark.parametrize("size", [0, 1, 3, 4, 5, 125, 126, 1_000, 65_535])
+def test_a_plain_message_is_taken(size: int) -> None:
+    """Of any length below 64 KiB, with nothing left."""
+    payload = bytes(32 + i % 90 for i in range(size))
+    assert take_text_messages(masked(payload), 1_000_000) == ([payload], b"")
+
+
+def test_several_messages_in_one_read_are_taken_in_order_up_to_the_first_that_is_not_plain() -> None:
+    """The rest is untouched, to the byte."""
+    plain = masked(b"a") + masked("é".encode()) + masked(b"")
+    for rest in (
+        masked(b"ping", first=0x89),
+        masked(b"fragment", first=0x01),
+        masked(b"binary", first=0x82),
+        masked(b"reserved", first=0xC1),
+        masked(b"\xff\xfe"),
+        b"\x81\x05plain",
+        b"\x81\xfe\x00\x05" + b"mask" + b"short",
+        b"\x81\xff" + (70_000).to_bytes(8, "big") + b"mask",
+    ):
+        assert take_text_messages(plain + rest + plain, 1_000) == ([b"a", "é".encode(), b""], rest + plain)
+
+
+def test_a_message_over_the_limit_is_left_to_the_complete_parser() -> None:
+    """Which closes with 1009."""
+    assert take_text_messages(masked(b"x" * 11), 10) == ([], masked(b"x" * 11))
+
+
+@pytest.mark.parametrize("piece", [b"", b"\x81", masked(b"cut off")[:-1], masked(b"x" * 200)[:5]])
+def test_a_piece_of_a_frame_is_left_for_its_rest_to_come(piece: bytes) -> None:
+    """However short."""
+    assert take_text_messages(masked(b"a") + piece, 1_000) == ([b"a"], piece)
