@@ -18,10 +18,11 @@ from collections.abc import Coroutine
 from typing import Any
 
 import msgspec
+from channels.layers import channel_layers
 
 from realtime.conf import current
 from realtime.exceptions import BackplaneUnavailable
-from realtime.layers.backplane import Backplane, backplane_for
+from realtime.layers.wire import as_message
 from realtime.protocol import codec
 from realtime.protocol.envelope import (
     READS,
@@ -131,11 +132,18 @@ async def _publish(group: str | None, node_id: str | None, envelope: Envelope) -
     if node is not None:
         await (node.publish(group, envelope) if group is not None else node.publish_to(node_id or "", envelope))
         return
-    backplane = _door.backplane()
-    text = encode(envelope)
-    await (
-        backplane.publish(group, text) if group is not None else backplane.publish_to(node_channel(node_id or ""), text)
-    )
+    layer = channel_layers[current().layer]
+    message = as_message(encode(envelope))
+    try:
+        async with asyncio.timeout(current().publish_timeout_seconds):
+            if group is not None:
+                await layer.group_send(group, message)
+            else:
+                await layer.send(node_channel(node_id or ""), message)
+    except BackplaneUnavailable:
+        raise
+    except Exception as error:  # each layer has its own; all of them mean that it is not known to be taken
+        raise BackplaneUnavailable(f"{type(error).__name__}: {error}") from error
 
 
 class _Door:
@@ -144,7 +152,6 @@ class _Door:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._backplane: Backplane | None = None
 
     def loop(self) -> asyncio.AbstractEventLoop:
         """The node's loop in a process with a node, else the background thread's."""
@@ -156,14 +163,6 @@ class _Door:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, name="realtime-api", daemon=True).start()
             return self._loop
-
-    def backplane(self) -> Backplane:
-        """Called in the background thread's loop."""
-        from channels.layers import channel_layers
-
-        if self._backplane is None:
-            self._backplane = backplane_for(channel_layers[current().layer])
-        return self._backplane
 
 
 _door = _Door()

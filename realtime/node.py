@@ -215,6 +215,8 @@ class Node:
     async def join(self, member: Member, name: str) -> None:
         """Put a connection into a room; on return nothing of it is missed. Raises BackplaneUnavailable."""
         group = Room(name).group
+        if not self.trust.is_trusted:
+            raise BackplaneUnavailable("the node does not hear its own echo")  # also where the group is held already
         await self.subscriptions.acquire(group)
         if member.id not in self.hub.connections or name in member.rooms:
             self.subscriptions.release(group)  # it went away meanwhile, or was in already
@@ -244,6 +246,8 @@ class Node:
     async def identify(self, member: Member, user: str) -> None:
         """An anonymous connection turns out to be a user's; on return their private messages come here."""
         self.hub.identify(member, user)
+        for name in member.rooms:
+            self.members.joined(member, name)  # the same connection with another `user`
         await self._hold(group_of_user(user))
 
     def remove(self, member: Member) -> None:

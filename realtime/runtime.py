@@ -104,7 +104,11 @@ class Runtime:
 
     async def stop(self) -> None:
         """Stop the node and write the rows that wait."""
-        node, self._starting = self.node, None
+        starting, self._starting = self._starting, None
+        if starting is not None and not starting.done():
+            starting.cancel()
+            await asyncio.wait([starting])
+        node = self.node
         if node is None:
             return
         await node.stop()
