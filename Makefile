@@ -1,0 +1,67 @@
+# Every target does all its own set-up: python3 (3.11 or newer) with venv, and make, are enough.
+#
+#   make run     the cluster on this machine: a backplane, three nodes, nginx in front
+#   make test    the whole suite                 make test-all   with the slow ones
+#   make unit    the fast, pure part             make check      format, lint, types, imports, migrations
+#   make bench   the published numbers           make bench-quick
+#
+# Variables of `make run`: PORT (8080), INTERNAL_PORT (8090), NODE_PORT (8081, the first), NODES (3), RUN_DIR (var/run).
+# Variables of the tests: TESTS (what to run), PYTEST_ARGS.
+
+SHELL := /bin/sh
+SYSTEM_PYTHON ?= python3
+VENV ?= .venv
+PYTHON := $(VENV)/bin/python
+TESTS ?= tests
+PYTEST := $(PYTHON) -W error::SyntaxWarning -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help environment test-packages bench-packages run test test-all unit check format bench bench-quick clean
+
+help:
+	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
+
+# The virtual environment with requirements-dev.txt; does nothing when those are in it already.
+environment:
+	@$(SYSTEM_PYTHON) devtools/environment.py $(VENV) requirements-dev.txt
+
+# The programs that are started. Installed as root on Debian; elsewhere the missing ones are named.
+test-packages:
+	@$(SYSTEM_PYTHON) devtools/packages.py tests
+
+bench-packages:
+	@$(SYSTEM_PYTHON) devtools/packages.py benchmarks
+
+run: environment
+	@exec $(PYTHON) -m devtools.run --end-with-parent
+
+test: environment test-packages
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS) $(TESTS)
+
+test-all: environment test-packages
+	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
+
+unit: environment
+	$(PYTEST) $(PYTEST_ARGS) tests/unit
+
+check: environment
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PYTHON) manage.py makemigrations --check --dry-run
+	$(PYTHON) manage.py check --fail-level WARNING
+
+format: environment
+	$(VENV)/bin/ruff check --fix-only .
+	$(VENV)/bin/ruff format .
+
+bench: environment bench-packages
+	$(PYTHON) -m benchmarks $(BENCH_ARGS)
+
+bench-quick: environment bench-packages
+	$(PYTHON) -m benchmarks --quick $(BENCH_ARGS)
+
+clean:
+	rm -rf $(VENV) var staticfiles benchmarks/build benchmarks/.venv benchmarks/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

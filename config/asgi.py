@@ -1,0 +1,26 @@
+"""The ASGI application: `daphne config.asgi:application`."""
+
+import os
+import sys
+from typing import cast
+
+import django
+from django.core.exceptions import ImproperlyConfigured
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
+
+try:
+    django.setup(set_prefix=False)
+except ImproperlyConfigured as error:
+    sys.exit(f"config: {error}")
+
+from django.conf import settings
+from django.core.asgi import get_asgi_application
+
+from config.loopback import Application, LoopbackOnly
+from realtime.routing import realtime_application
+
+application: Application = realtime_application(cast(Application, get_asgi_application()))
+
+if settings.DEBUG:
+    application = LoopbackOnly(application)

@@ -1,0 +1,166 @@
+"""The only reader of the environment.
+
+Each function reads one variable and returns a value of one type. A value that cannot be used raises
+`ImproperlyConfigured` with one line that names the variable, which stops the start. Values that may hold a
+secret are never repeated. An empty variable counts as one that is not set.
+"""
+
+import math
+import os
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+import dj_database_url
+from django.core.exceptions import ImproperlyConfigured
+
+T = TypeVar("T")
+
+TRUE = frozenset({"1", "true", "yes", "on"})
+FALSE = frozenset({"0", "false", "no", "off"})
+SQLITE = "django.db.backends.sqlite3"
+POSTGRESQL = "django.db.backends.postgresql"
+DATABASE_EXAMPLE = "use sqlite:////path/to/file or postgres://user:password@host:5432/name"
+BACKPLANE_EXAMPLE = "use redis://host:6379/0 or memory://"
+
+# Channel layers by the scheme of BACKPLANE_URL.
+LAYERS = {
+    "memory": "realtime.layers.memory.MemoryChannelLayer",
+    "redis": "realtime.layers.redis.RedisChannelLayer",
+    "rediss": "realtime.layers.redis.RedisChannelLayer",
+    "unix": "realtime.layers.redis.RedisChannelLayer",
+}
+
+
+def text(name: str, default: str = "") -> str:
+    """A string, without surrounding white space."""
+    return os.environ.get(name, "").strip() or default
+
+
+def choice(name: str, default: str, allowed: Collection[str]) -> str:
+    """One of a few words, in capitals."""
+    value = text(name, default).upper()
+    if value not in allowed:
+        raise _refuse(name, f"must be one of {', '.join(allowed)}, not {value!r}")
+    return value
+
+
+def flag(name: str, *, default: bool) -> bool:
+    """1, true, yes or on; 0, false, no or off."""
+    value = text(name).lower()
+    if value in TRUE:
+        return True
+    if value in FALSE:
+        return False
+    if not value:
+        return default
+    raise _refuse(name, f"must be 1 or 0, not {value!r}")
+
+
+def integer(name: str, default: int) -> int:
+    """A whole number; `_` may separate thousands."""
+    return _converted(name, default, int, "a whole number")
+
+
+def number(name: str, default: float) -> float:
+    """A finite decimal number."""
+    return _converted(name, default, _finite, "a number")
+
+
+def words(name: str, default: Collection[str] = ()) -> list[str]:
+    """A list, separated by commas."""
+    return [word.strip() for word in text(name).split(",") if word.strip()] or list(default)
+
+
+def required(name: str, *, when: str, example: str) -> str:
+    """A string that must be there; `when` says why, `example` how to set it."""
+    value = text(name)
+    if not value:
+        raise _refuse(name, f"must be set when {when}, for example {name}={example}")
+    return value
+
+
+def database(name: str, *, default: str) -> dict[str, Any]:
+    """Django's settings for one database, from its URL."""
+    try:
+        settings = dict(dj_database_url.parse(text(name, default)))
+    except (ValueError, dj_database_url.UnknownSchemeError, dj_database_url.ParseError):
+        # The library's message repeats the URL, which may hold a password.
+        raise _refuse(name, f"is not a database URL; {DATABASE_EXAMPLE}") from None
+    if settings.get("ENGINE") not in (SQLITE, POSTGRESQL) or not settings.get("NAME"):
+        raise _refuse(name, f"is of no supported kind or names no database; {DATABASE_EXAMPLE}")
+    return settings
+
+
+def channel_layers(name: str, *, default: str, prefix: str) -> dict[str, Any]:
+    """Django's CHANNEL_LAYERS, from one backplane URL or several (shards), separated by commas."""
+    urls = words(name, [default])
+    schemes = {_backplane_scheme(name, url) for url in urls}
+    layers = {LAYERS[scheme] for scheme in schemes}
+    if len(layers) > 1 or ("memory" in schemes and len(urls) > 1):
+        raise _refuse(name, "mixes backplanes; several URLs are the shards of one Redis backplane")
+    layer: dict[str, Any] = {"BACKEND": layers.pop()}
+    if "memory" not in schemes:
+        layer["CONFIG"] = {"hosts": urls, "prefix": prefix}
+    return {"default": layer}
+
+
+def settings_by_type(kinds: Mapping[str, Any], *, prefix: str, renamed: Mapping[str, str]) -> dict[str, Any]:
+    """The values of those settings that the environment sets, by setting.
+
+    `kinds` has the type of each setting. A setting's variable is `prefix` and its name, unless `renamed`
+    has another. A variable with the prefix that names no setting is refused: it is most likely misspelt.
+    """
+    variables = {name: renamed.get(name, prefix + name) for name in kinds}
+    for variable in sorted(os.environ):
+        if variable.startswith(prefix) and variable not in variables.values():
+            raise _refuse(variable, "is not a setting; docs/settings.md lists them")
+    return {name: _READERS[kinds[name]](variable) for name, variable in variables.items() if text(variable)}
+
+
+def _converted(name: str, default: T, convert: Callable[[str], T], wanted: str) -> T:
+    value = text(name)
+    if not value:
+        return default
+    try:
+        return convert(value)
+    except ValueError:
+        raise _refuse(name, f"must be {wanted}, not {value!r}") from None
+
+
+def _finite(value: str) -> float:
+    result = float(value)
+    if not math.isfinite(result):
+        raise ValueError(value)
+    return result
+
+
+def _backplane_scheme(name: str, url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise _refuse(name, f"is not a URL; {BACKPLANE_EXAMPLE}") from None
+    if parts.scheme not in LAYERS:
+        raise _refuse(name, f"has the unknown scheme {parts.scheme!r}; {BACKPLANE_EXAMPLE}")
+    if parts.scheme != "memory" and not _is_redis_address(parts, port):
+        raise _refuse(name, f"needs a host and at most a port and a database number; {BACKPLANE_EXAMPLE}")
+    return parts.scheme
+
+
+def _is_redis_address(parts: SplitResult, port: int | None) -> bool:
+    database_number = parts.path.strip("/")
+    return bool(parts.hostname) and port != 0 and (not database_number or database_number.isdecimal())
+
+
+def _refuse(name: str, problem: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"{name} {problem}")
+
+
+_READERS: dict[Any, Callable[[str], Any]] = {
+    bool: lambda name: flag(name, default=False),
+    int: lambda name: integer(name, 0),
+    float: lambda name: number(name, 0.0),
+    str: text,
+    tuple[str, ...]: lambda name: tuple(words(name)),
+}

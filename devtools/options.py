@@ -1,0 +1,86 @@
+"""What `make run` may be told by variables, and the ports that come of it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HOST = "127.0.0.1"
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+
+class CannotRun(Exception):
+    """One line for the person at the terminal: what is wrong and what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The variables of `make run`, checked."""
+
+    port: int  # nginx, for clients
+    internal_port: int  # nginx, for operators
+    node_port: int  # of the first node; the others follow
+    nodes: int
+    backplane_url: str  # empty: start one
+    backplane_port: int  # of the one that is started; 0: any free port
+    run_dir: Path  # logs, pid files, nginx's files
+
+    @property
+    def node_ports(self) -> list[int]:
+        return [self.node_port + index for index in range(self.nodes)]
+
+
+def read_options(environment: Mapping[str, str] = os.environ) -> Options:
+    """The options from the environment; raises CannotRun on a bad one."""
+    options = Options(
+        port=_integer(environment, "PORT", 8080, 1, 65_535),
+        internal_port=_integer(environment, "INTERNAL_PORT", 8090, 1, 65_535),
+        node_port=_integer(environment, "NODE_PORT", 8081, 1, 65_535),
+        nodes=_integer(environment, "NODES", 3, 1, 64),
+        backplane_url=environment.get("BACKPLANE_URL", "").strip(),
+        backplane_port=_integer(environment, "BACKPLANE_PORT", 0, 0, 65_535),
+        run_dir=Path(environment.get("RUN_DIR") or CHECKOUT / "var" / "run").absolute(),
+    )
+    if options.node_ports[-1] > 65_535:
+        raise CannotRun(f"NODE_PORT={options.node_port} leaves no room for {options.nodes} nodes below 65536")
+    return options
+
+
+def check_ports(wanted: Mapping[int, str]) -> None:
+    """Raise CannotRun for the first port that somebody listens on; `wanted` has ports and their variables."""
+    for port, variable in wanted.items():
+        if not is_free(port):
+            raise CannotRun(
+                f"port {port} ({variable}) is taken by another program. Stop that program, or choose another "
+                f"port: make run {variable}=…"
+            )
+
+
+def is_free(port: int) -> bool:
+    """Whether a server could listen on the port now. A port that only waits after closing is free."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+            probe.listen(1)
+        except OSError:
+            return False
+    return True
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _integer(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
+    value = environment.get(name, "").strip() or str(default)
+    if not value.isascii() or not value.isdecimal() or not least <= int(value) <= most:
+        raise CannotRun(f"{name} must be a whole number from {least} to {most}, not {value!r}")
+    return int(value)

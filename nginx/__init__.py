@@ -1,0 +1,1 @@
+"""The balancer: nginx's configuration and what renders it."""

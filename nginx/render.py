@@ -1,0 +1,84 @@
+"""Renders nginx.conf.template: `python -m nginx.render --help`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+TEMPLATE = Path(__file__).with_name("nginx.conf.template")
+CLIENTS = 30_000
+# Two connections for each client, and some for listening, logs and static files.
+CONNECTIONS = 2 * CLIENTS + 1_024
+SAFE_PATH = re.compile(r'/[^"$\\\x00-\x1f]*')
+SAFE_ADDRESS = re.compile(r"[\w.:\[\]-]+:\d{1,5}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """What differs between installations."""
+
+    nodes: Sequence[str]  # host:port of each node; the first is node 1
+    run_dir: Path  # pid, logs and temporary files; must exist
+    static_root: Path  # what `manage.py collectstatic` filled; files that are not there are asked from a node
+    public: str = "0.0.0.0:8080"
+    internal: str = "127.0.0.1:8090"
+    user: str = ""  # the workers' user; only root may set one
+    workers: str = "auto"
+    connections: int = CONNECTIONS
+
+
+def render(site: Site) -> str:
+    """The configuration as text. Raises ValueError for what nginx would read as something else."""
+    _require_safe(site)
+    values = {
+        "user": f"user {site.user};\n" if site.user else "",
+        "run_dir": str(site.run_dir),
+        "static_root": str(site.static_root),
+        "public": site.public,
+        "internal": site.internal,
+        "workers": site.workers,
+        "connections": str(site.connections),
+        "open_files": str(site.connections + 1_024),
+        "tries": str(len(site.nodes)),
+        "upstream_servers": "\n".join(f"        server {node} max_fails=2 fail_timeout=5s;" for node in site.nodes),
+        "node_locations": "\n".join(
+            f"        location /nodes/{number}/ {{\n            proxy_pass http://{node}/;\n        }}"
+            for number, node in enumerate(site.nodes, 1)
+        ),
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], TEMPLATE.read_text())
+
+
+def _require_safe(site: Site) -> None:
+    if not site.nodes:
+        raise ValueError("at least one node is needed")
+    for path in (site.run_dir, site.static_root):
+        if not SAFE_PATH.fullmatch(str(path)):
+            raise ValueError(f"nginx needs an absolute path without quotes, dollars or backslashes, not {str(path)!r}")
+    for address in (*site.nodes, site.public, site.internal):
+        if not SAFE_ADDRESS.fullmatch(address):
+            raise ValueError(f"{address!r} is not host:port")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m nginx.render", description="Print nginx's configuration.")
+    parser.add_argument("--node", action="append", dest="nodes", metavar="HOST:PORT", help="again for each node")
+    parser.add_argument("--public", default=Site.public, metavar="HOST:PORT", help="for clients (%(default)s)")
+    parser.add_argument("--internal", default=Site.internal, metavar="HOST:PORT", help="for operators (%(default)s)")
+    parser.add_argument("--static-root", type=Path, default=Path.cwd() / "staticfiles", help="(%(default)s)")
+    parser.add_argument("--run-dir", type=Path, default=Path("/run/realtime-nginx"), help="(%(default)s)")
+    parser.add_argument("--user", default="", help="the workers' user, if nginx is started by root")
+    options = parser.parse_args(arguments)
+    options.nodes = options.nodes or [f"127.0.0.1:{port}" for port in (8081, 8082, 8083)]
+    try:
+        sys.stdout.write(render(Site(**vars(options))))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""How the project starts from its environment, each time in a new process."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.cluster import clean_environment
+from tests.support.processes import CHECKOUT
+
+PRINT_SETTING = "import config.settings as s; print(repr(getattr(s, {!r})))"
+
+
+def test_development_needs_no_environment() -> None:
+    """Without any variable settings load, with DEBUG on, on SQLite and Redis of this machine."""
+    assert setting("DEBUG") == "True"
+    assert "redis://127.0.0.1:6379/0" in setting("CHANNEL_LAYERS")
+    assert "IMMEDIATE" in setting("DATABASES")
+
+
+@pytest.mark.parametrize(
+    ("environment", "variable"),
+    [
+        ({"DJANGO_DEBUG": "0"}, "DJANGO_ALLOWED_HOSTS"),
+        ({"DJANGO_DEBUG": "0", "DJANGO_ALLOWED_HOSTS": "a.example"}, "DJANGO_SECRET_KEY"),
+        ({"DJANGO_DEBUG": "0", "DJANGO_SECRET_KEY": "k" * 50}, "DJANGO_ALLOWED_HOSTS"),
+        ({"BACKPLANE_URL": "carrier-pigeon://"}, "BACKPLANE_URL"),
+        ({"REALTIME_HEARTBEAT_SECONDS": "3600"}, "REALTIME_HEARTBEAT_SECONDS"),
+        ({"REALTIME_HEARTBEAT_SECONDS": "often"}, "REALTIME_HEARTBEAT_SECONDS"),
+        ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
+    ],
+)
+def test_the_application_does_not_start_on_a_bad_value(environment: dict[str, str], variable: str) -> None:
+    """`config.asgi` ends with exit status 1 and one line that names the variable, without a traceback."""
+    done = python("import config.asgi", environment)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"config: {variable} ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_production_takes_its_secrets_from_the_environment() -> None:
+    """With DJANGO_DEBUG=0, a secret key and hosts, the settings load and DEBUG is off."""
+    environment = {"DJANGO_DEBUG": "0", "DJANGO_ALLOWED_HOSTS": "a.example", "DJANGO_SECRET_KEY": "k" * 50}
+    assert setting("DEBUG", environment) == "False"
+    assert setting("ALLOWED_HOSTS", environment) == "['a.example']"
+
+
+def test_postgresql_uses_a_pool() -> None:
+    """A PostgreSQL URL gives a pool of connections, and none is kept for a thread."""
+    databases = setting("DATABASES", {"DATABASE_URL": "postgres://u:p@db.example:5433/name"})
+    assert "django.db.backends.postgresql" in databases
+    assert "'pool': {" in databases
+    assert "'CONN_MAX_AGE': 0" in databases
+
+
+def setting(name: str, environment: dict[str, str] | None = None) -> str:
+    done = python(PRINT_SETTING.format(name), environment or {})
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def python(code: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    variables = {**clean_environment(), **environment}
+    variables.pop("DJANGO_SETTINGS_MODULE", None)
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, env=variables, capture_output=True, text=True, timeout=30
+    )

@@ -1,0 +1,96 @@
+"""Fixtures that tests of several kinds share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Generator, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.cluster import Cluster
+from tests.support.servers import RedisServer
+
+CLUSTERS = pytest.StashKey[list[Cluster]]()
+LOG_TAIL = 6_000  # characters of each log that a failed test shows
+StartCluster = Callable[..., Cluster]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--seed", type=int, default=None, help="repeat a run with the seed that it printed")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.seed is None:
+        config.option.seed = random.SystemRandom().randrange(10**9)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"seed: {config.option.seed} (the same again: --seed={config.option.seed})"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows the logs of its clusters."""
+    report = yield
+    if report.failed:
+        for cluster in item.stash.get(CLUSTERS, []):
+            report.sections += [(f"log of {name}", log[-LOG_TAIL:]) for name, log in cluster.logs()]
+    return report
+
+
+@pytest.fixture
+def rng(request: pytest.FixtureRequest) -> random.Random:
+    """Random numbers that `--seed` repeats, different for each test."""
+    return random.Random(f"{request.config.option.seed} {request.node.nodeid}")
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """One Redis for all tests that do not stop it; each uses a prefix of its own."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    """A Redis that the test may kill, pause and restart."""
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def start_cluster(request: pytest.FixtureRequest) -> Iterator[StartCluster]:
+    """Starts a cluster: `start_cluster(nodes=2, nginx=True, redis=own_redis, environment={…})`."""
+    clusters = request.node.stash.setdefault(CLUSTERS, [])
+
+    def start(*, redis: RedisServer | None = None, **options: Any) -> Cluster:
+        server = redis or request.getfixturevalue("redis_server")
+        cluster = Cluster(server.url, **options)
+        clusters.append(cluster)
+        return cluster.start()
+
+    yield start
+    for cluster in clusters:
+        cluster.stop()
+
+
+@pytest.fixture
+def cluster(start_cluster: StartCluster) -> Cluster:
+    """Three nodes behind nginx, for this test alone."""
+    return start_cluster(nodes=3, nginx=True)
+
+
+@pytest.fixture(scope="module")
+def module_cluster(redis_server: RedisServer) -> Iterator[Cluster]:
+    """Three nodes behind nginx, shared by the tests of one file, none of which stops anything."""
+    with Cluster(redis_server.url, nodes=3, nginx=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def _remember_module_cluster(request: pytest.FixtureRequest) -> None:
+    """Lets a failed test show the logs of the cluster that it shares."""
+    if "module_cluster" in request.fixturenames:
+        shared = request.getfixturevalue("module_cluster")
+        request.node.stash.setdefault(CLUSTERS, []).append(shared)
