@@ -1,0 +1,89 @@
+"""Where the Redis servers are: the `hosts` of a channel layer's CONFIG, read as channels_redis reads them."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from redis.asyncio.connection import SSLConnection, parse_url
+
+Host = str | tuple[str, int] | list[Any] | Mapping[str, Any]
+
+DEFAULT_URL = "redis://localhost:6379"
+
+# Options of redis-py's connections that mean nothing here: our own connections have their own, fixed ways.
+_IGNORED = {
+    *("socket_timeout", "socket_connect_timeout", "socket_keepalive", "socket_keepalive_options", "socket_read_size"),
+    *("retry", "retry_on_timeout", "retry_on_error", "timeout", "max_connections", "health_check_interval"),
+    *("client_name", "decode_responses", "encoding", "encoding_errors", "protocol"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One shard: a server, or the name of a master that Sentinels know."""
+
+    host: str = "localhost"
+    port: int = 6379
+    path: str = ""  # a unix socket, instead of host and port
+    username: str = ""
+    password: str = ""
+    db: int = 0
+    tls: ssl.SSLContext | None = None
+    master_name: str = ""  # with `sentinels`: ask them for host and port before each connection
+    sentinels: tuple[Address, ...] = ()
+
+    def __str__(self) -> str:  # goes into logs: no credentials
+        if self.sentinels:
+            return f"{self.master_name}@{','.join(map(str, self.sentinels))}"
+        return self.path or f"{self.host}:{self.port}"
+
+
+def parse_hosts(hosts: Sequence[Host] | None) -> list[Address]:
+    """`hosts` as channels_redis takes them: URLs, (host, port) pairs, or dicts, also with `sentinels`."""
+    if isinstance(hosts, str | bytes):
+        raise ValueError("hosts must be a list, even if there is only one")
+    return [_parse_host(host) for host in hosts or [DEFAULT_URL]]
+
+
+def _parse_host(host: Host) -> Address:
+    if isinstance(host, str):
+        return _from_options(dict(parse_url(host)))
+    if not isinstance(host, Mapping):
+        return Address(host=str(host[0]), port=int(host[1]))
+    options = dict(host)
+    if "address" in options:
+        return _from_options({**parse_url(options.pop("address")), **options})
+    if "master_name" in options or "sentinels" in options:
+        return _from_sentinels(options)
+    return _from_options(options)
+
+
+def _from_sentinels(options: dict[str, Any]) -> Address:
+    own = options.pop("sentinel_kwargs", None) or {}
+    sentinels = tuple(
+        _from_options({**own, "host": sentinel[0], "port": sentinel[1]}) for sentinel in options.pop("sentinels")
+    )
+    return _from_options(options, master_name=options.pop("master_name"), sentinels=sentinels)
+
+
+def _from_options(options: dict[str, Any], *, master_name: str = "", sentinels: tuple[Address, ...] = ()) -> Address:
+    """An Address from redis-py's connection options; an option that would silently do nothing is an error."""
+    wants_tls = bool(options.pop("ssl", False)) | (options.pop("connection_class", None) is SSLConnection)
+    tls = {name: options.pop(name) for name in list(options) if name.startswith("ssl_")}
+    address = Address(
+        host=str(options.pop("host", None) or "localhost"),
+        port=int(options.pop("port", None) or 6379),
+        path=str(options.pop("path", None) or ""),
+        username=str(options.pop("username", None) or ""),
+        password=str(options.pop("password", None) or ""),
+        db=int(options.pop("db", None) or 0),
+        tls=SSLConnection(**tls).ssl_context.get() if wants_tls else None,
+        master_name=master_name,
+        sentinels=sentinels,
+    )
+    if unknown := set(options) - _IGNORED:
+        raise ValueError(f"unknown options of a Redis host: {', '.join(sorted(unknown))}")
+    return address

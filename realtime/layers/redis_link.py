@@ -1,0 +1,188 @@
+"""Keeps one connection to one shard up, for ever, and notices when it is dead although nobody said so."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, Protocol
+
+from realtime.exceptions import BackplaneUnavailable
+from realtime.layers.addresses import Address
+from realtime.layers.backoff import Backoff
+from realtime.layers.redis_connection import RedisConnection, connect
+from realtime.layers.stats import Stats
+
+logger = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 2.0  # for one attempt, until the server has answered a PING
+PING_SECONDS = 2.5  # between two PINGs; an answer may take as long before the connection is given up
+LATE_SECONDS = 1.0  # a timer that is later than this says that our own loop stood still, not Redis
+LASTING_SECONDS = 2.0  # a connection that was up this long starts the backoff anew
+
+
+class LinkOwner(Protocol):
+    """What the owner does with the connection. All but `came_up` are called inside callbacks: no waiting."""
+
+    async def came_up(self, connection: RedisConnection) -> None:
+        """Connected; the link is up when this returns. BackplaneUnavailable gives the connection up."""
+
+    def is_now_up(self) -> None:
+        """The link has just come up."""
+
+    def went_down(self, error: BackplaneUnavailable) -> None:
+        """The connection is lost, or an attempt to make it failed. Called for each loss and each attempt."""
+
+    def replies_arrived(self, replies: list[Any]) -> None:
+        """Everything that came in one read."""
+
+    def send_ping(self) -> None: ...
+
+
+class Link:
+    """States: idle (nobody asked yet), connecting, up, down (known not to work, and trying on), closed."""
+
+    def __init__(self, address: Address, name: str, owner: LinkOwner, stats: Stats) -> None:
+        self.address = address
+        self.name = name
+        self.connection: RedisConnection | None = None  # also while `came_up` still runs
+        self.is_up = False
+        self.is_down = False
+        self._owner = owner
+        self._stats = stats
+        self._task: asyncio.Task[None] | None = None
+        self._waiters: list[asyncio.Future[None]] = []
+        self._error: Exception | None = None  # why it is down
+        self._was_up = False
+        self._timer: asyncio.TimerHandle | None = None  # the next PING
+        self._is_asked = False  # a PING is under way, and nothing has come since
+
+    def start(self) -> None:
+        """Begin to connect, unless that has begun already."""
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._keep_up(), name=f"{self.name}@{self.address}")
+
+    async def close(self) -> None:
+        """Give up for good; `start` may begin anew."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            await asyncio.wait([task])
+        if self.connection is not None:
+            self.connection.lost.remove_done_callback(self._lost)
+            self.connection.abort()
+        self._mark_down(ConnectionError("closed"))
+        self.is_down, self._was_up, self._error = False, False, None
+        await asyncio.sleep(0)  # the transport closes its socket in the next turn
+
+    async def wait_until_up(self, seconds: float) -> None:
+        """Returns when up; raises BackplaneUnavailable at once if known to be down, else after `seconds`."""
+        self.start()
+        if self.is_up:
+            return
+        if self.is_down:
+            raise self.unavailable()
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter
+        except TimeoutError:
+            raise self.unavailable() from None
+
+    def unavailable(self) -> BackplaneUnavailable:
+        return BackplaneUnavailable(f"Redis {self.address}: {self._error or 'no answer'}")
+
+    def drop(self, reason: str) -> None:
+        """The connection does not answer: give it up and make another."""
+        if self.connection is not None:
+            self.connection.abort(TimeoutError(reason))
+
+    def answered(self) -> None:
+        """Something came back, so it lives. On the hot path."""
+        self._is_asked = False
+
+    async def _keep_up(self) -> None:
+        loop = asyncio.get_running_loop()
+        backoff = Backoff()
+        try:
+            while True:
+                began = loop.time()
+                await self._live_once()
+                if self._error is None or loop.time() - began > CONNECT_SECONDS + LASTING_SECONDS:
+                    backoff.reset()
+                await asyncio.sleep(backoff.next())
+        finally:
+            if self.connection is not None:
+                self.connection.abort(ConnectionError("closed"))
+
+    async def _live_once(self) -> None:
+        """Connect, let the owner come up, and return when the connection is lost."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connection = await connect(self.address, self.name)
+        except TimeoutError:
+            self._mark_down(TimeoutError(f"no answer within {CONNECT_SECONDS:g} s"))
+            return
+        except Exception as error:  # whatever it is, it must be said, and tried again
+            self._mark_down(error)
+            return
+        connection.on_replies = self._owner.replies_arrived
+        connection.lost.add_done_callback(self._lost)
+        self.connection = connection
+        self._arm_ping()
+        try:
+            await self._owner.came_up(connection)
+        except BackplaneUnavailable as error:
+            connection.abort(error)
+        if not connection.is_lost:
+            self._mark_up()
+        await asyncio.wait([connection.lost])  # not `await connection.lost`: our own end must not cancel it
+
+    def _lost(self, lost: asyncio.Future[Exception | None]) -> None:
+        self._mark_down(lost.result() or ConnectionResetError("Redis closed the connection"))
+
+    def _mark_up(self) -> None:
+        if self._was_up:
+            self._stats.reconnects += 1
+        if self._error is not None:
+            logger.info("redis connected", extra={"address": str(self.address), "link": self.name})
+        self.is_up, self.is_down, self._was_up, self._error = True, False, True, None
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)
+        self._owner.is_now_up()
+
+    def _mark_down(self, error: Exception) -> None:
+        if self._error is None and str(error) != "closed":
+            extra = {"address": str(self.address), "link": self.name, "error": str(error)}
+            logger.warning("redis lost", extra=extra)
+        self.is_up, self.is_down, self._error, self.connection = False, True, error, None
+        if self._timer is not None:
+            self._timer.cancel()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(self.unavailable())
+        self._owner.went_down(self.unavailable())
+
+    def _arm_ping(self) -> None:
+        self._is_asked = False
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(PING_SECONDS, self._ping, loop.time() + PING_SECONDS)
+
+    def _ping(self, due: float) -> None:
+        """Send a PING; if nothing at all came since the last one, the peer is dead, unless it is us who did
+        not read."""
+        loop = asyncio.get_running_loop()
+        connection = self.connection
+        if connection is None:
+            return
+        was_reading = not connection.is_paused and loop.time() - due < LATE_SECONDS
+        if self._is_asked and was_reading:
+            self.drop(f"no answer to PING within {PING_SECONDS:g} s")
+            return
+        if not connection.is_paused:
+            self._is_asked = True
+            self._owner.send_ping()
+        self._timer = loop.call_later(PING_SECONDS, self._ping, loop.time() + PING_SECONDS)

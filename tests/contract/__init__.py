@@ -1,0 +1,1 @@
+"""The same tests over every layer that a node may run on."""

@@ -1,0 +1,112 @@
+"""The layers under test, and what each of them can be asked for."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from channels.layers import InMemoryChannelLayer
+from channels_redis.core import RedisChannelLayer as CoreLayer
+from channels_redis.pubsub import RedisPubSubChannelLayer as PubSubLayer
+
+from realtime.layers.backplane import Backplane, backplane_for
+from realtime.layers.memory import MemoryChannelLayer
+from realtime.layers.redis import RedisChannelLayer
+from tests.contract.recorder import Recorder
+from tests.support.servers import RedisServer
+
+CAPACITY = 100_000
+
+
+def _core(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
+    addresses = [{"address": host, "socket_timeout": None} for host in hosts]
+    return CoreLayer(hosts=addresses, prefix=prefix, capacity=CAPACITY, **options)
+
+
+def _pubsub(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
+    return PubSubLayer(hosts=hosts, prefix=prefix, **options)
+
+
+def _redis(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
+    return RedisChannelLayer(hosts, prefix, **options)
+
+
+def _in_memory(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
+    return InMemoryChannelLayer(capacity=CAPACITY, **options)
+
+
+def _memory(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
+    return MemoryChannelLayer(**options)
+
+
+@dataclass(frozen=True)
+class Kind:
+    name: str
+    make: Callable[[list[str], str, dict[str, Any]], Any]
+    servers: int  # Redis servers it needs; 0: it lives in one process
+    is_ours: bool = False
+    checks_names: bool = True
+    expires_groups: bool = False
+
+
+KINDS = [
+    Kind("in-memory", _in_memory, servers=0, expires_groups=True),
+    Kind("core", _core, servers=1, expires_groups=True),
+    Kind("pubsub", _pubsub, servers=1, checks_names=False),
+    Kind("redis", _redis, servers=1, is_ours=True),
+    Kind("shards", _redis, servers=2, is_ours=True),
+    Kind("memory", _memory, servers=0, is_ours=True),
+]
+
+
+@dataclass
+class Cluster:
+    """Several processes on one backplane, acted by several layer objects in one loop."""
+
+    kind: Kind
+    servers: Sequence[RedisServer]
+    prefix: str = field(default_factory=lambda: f"t{secrets.token_hex(6)}")
+    layers: list[Any] = field(default_factory=list)
+    backplanes: list[Backplane] = field(default_factory=list)
+
+    def layer(self, **options: Any) -> Any:
+        """The layer as one more process has it; layers that live in one process are the same object."""
+        if self.kind.servers == 0 and self.layers and not options:
+            return self.layers[0]
+        hosts = [server.url for server in self.servers[: self.kind.servers]]
+        layer = self.kind.make(hosts, self.prefix, options)
+        self.layers.append(layer)
+        return layer
+
+    async def node(self, layer: Any = None) -> tuple[Backplane, Recorder]:
+        """An open backplane and what it delivers."""
+        backplane = self.backplane(layer)
+        recorder = Recorder()
+        await backplane.open(node_channel(), recorder)
+        return backplane, recorder
+
+    def backplane(self, layer: Any = None) -> Backplane:
+        backplane = backplane_for(layer or self.layer())
+        self.backplanes.append(backplane)
+        return backplane
+
+    async def close(self) -> None:
+        for backplane in self.backplanes:
+            await backplane.close()
+        for layer in self.layers:
+            await _close_layer(layer)
+
+
+def node_channel() -> str:
+    return f"rt.node.{secrets.token_hex(4)}"
+
+
+async def _close_layer(layer: Any) -> None:
+    if isinstance(layer, CoreLayer):
+        await layer.close_pools()
+    elif isinstance(layer, PubSubLayer):
+        await layer.flush()
+    else:
+        await layer.close()

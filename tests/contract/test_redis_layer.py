@@ -1,0 +1,457 @@
+"""What only our own Redis layer promises, on a real Redis."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import re
+from collections.abc import AsyncIterator, Coroutine
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from channels_redis.pubsub import RedisPubSubChannelLayer
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from realtime.exceptions import BackplaneUnavailable
+from realtime.layers.redis import RedisChannelLayer
+from realtime.layers.redis_backplane import RedisBackplane
+from tests.contract.kinds import Cluster, Kind, node_channel
+from tests.contract.recorder import Recorder
+from tests.support.servers import RedisServer, free_port
+
+REDIS = Kind("redis", lambda hosts, prefix, options: RedisChannelLayer(hosts, prefix, **options), 1, is_ours=True)
+
+
+@pytest_asyncio.fixture
+async def cluster(redis_pair: list[RedisServer]) -> AsyncIterator[Cluster]:
+    cluster = Cluster(REDIS, redis_pair)
+    yield cluster
+    await cluster.close()
+
+
+async def assert_works(layer: RedisChannelLayer) -> None:
+    """A message goes there and back."""
+    try:
+        channel = await layer.new_channel()
+        await layer.group_add("works", channel)
+        await layer.group_send("works", {"type": "t"})
+        assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "t"}
+    finally:
+        await layer.close()
+
+
+# Speaking to Redis
+
+
+async def test_a_burst_leaves_in_one_write(redis_pair: list[RedisServer], cluster: Cluster) -> None:
+    """Everything published in one turn of the loop is one write; it comes back in few batches."""
+    node, recorder = await cluster.node()
+    await node.subscribe(["rt.r.x"])
+    before = counter(redis_pair[0], "total_reads_processed")
+    results = await asyncio.gather(*[node.publish("rt.r.x", b'{"n":%d}' % n) for n in range(100)])
+    assert counter(redis_pair[0], "total_reads_processed") - before < 6  # a PING may be among them
+    assert results == [1] * 100
+    await recorder.until_count(100)
+    assert len(recorder.batches) < 10
+
+
+def counter(server: RedisServer, name: str) -> int:
+    found = re.search(rb"%b:(\d+)" % name.encode(), server.command("INFO", "stats"))
+    assert found is not None
+    return int(found[1])
+
+
+async def test_unsubscribing_tells_redis(redis_pair: list[RedisServer], cluster: Cluster) -> None:
+    """A group that nobody in the process wants any more costs Redis nothing."""
+    layer = cluster.layer()
+    node, _ = await cluster.node(layer)
+    channel = await layer.new_channel()
+    await node.subscribe(["rt.r.x"])
+    await layer.group_add("rt.r.x", channel)
+    await node.unsubscribe(["rt.r.x"])
+    assert await node.publish("rt.r.x", b"{}") == 1  # the consumer still does
+    await layer.group_discard("rt.r.x", channel)
+    async with asyncio.timeout(5):
+        while await node.publish("rt.r.x", b"{}"):
+            await asyncio.sleep(0.01)
+
+
+async def test_publish_tells_the_number_of_nodes(cluster: Cluster) -> None:
+    """The result of a publish is the number of subscribers."""
+    nodes = [(await cluster.node())[0] for _ in range(3)]
+    for node in nodes[:2]:
+        await node.subscribe(["rt.r.x"])
+    assert await nodes[2].publish("rt.r.x", b"{}") == 2
+    assert await nodes[2].publish("rt.r.nobody", b"{}") == 0
+
+
+async def test_ten_thousand_groups_are_ten_commands(redis_pair: list[RedisServer], cluster: Cluster) -> None:
+    """Subscriptions go out a thousand at a time."""
+    node, _ = await cluster.node()
+    before = subscribe_calls(redis_pair[0])
+    await node.subscribe([f"rt.r.{n}" for n in range(10_000)])
+    assert subscribe_calls(redis_pair[0]) - before == 10
+
+
+def subscribe_calls(server: RedisServer) -> int:
+    found = re.search(rb"cmdstat_subscribe:calls=(\d+)", server.command("INFO", "commandstats"))
+    return int(found[1]) if found else 0
+
+
+async def test_a_foreign_service_may_publish(redis_pair: list[RedisServer], cluster: Cluster) -> None:
+    """PUBLISH of JSON text to <prefix>__group__<group> by anybody is delivered as it is."""
+    node, recorder = await cluster.node()
+    await node.subscribe(["rt.r.lobby"])
+    redis_pair[0].command("PUBLISH", f"{cluster.prefix}__group__rt.r.lobby", '{"v":1}')
+    await recorder.until_envelope(b'{"v":1}')
+
+
+async def test_groups_are_shared_with_channels_redis_pubsub(redis_pair: list[RedisServer], cluster: Cluster) -> None:
+    """A process that still uses channels_redis.pubsub is in the same groups, encryption included."""
+    stock = RedisPubSubChannelLayer(hosts=[redis_pair[0].url], prefix=cluster.prefix, symmetric_encryption_keys=["key"])
+    ours = cluster.layer(symmetric_encryption_keys=["key"])
+    channel = await ours.new_channel()
+    await ours.group_add("chat", channel)
+    await stock.group_send("chat", {"type": "t", "from": "stock"})
+    assert await asyncio.wait_for(ours.receive(channel), 5) == {"type": "t", "from": "stock"}
+    await stock.flush()
+
+
+async def test_receive_batch_keeps_kinds_apart(cluster: Cluster) -> None:
+    """receive_batch() returns envelopes as bytes and other messages as dicts, in order."""
+    layer = cluster.layer()
+    channel = await layer.new_channel()
+    await layer.group_add("chat", channel)
+    node, _ = await cluster.node(layer)
+    await layer.group_send("chat", {"type": "t"})
+    await node.publish("chat", b'{"v":1}')
+    await layer.send(channel, {"type": "last"})
+    batch: list[Any] = []
+    while {"type": "last"} not in batch:
+        batch += await asyncio.wait_for(layer.receive_batch(channel), 5)
+    assert batch == [{"type": "t"}, b'{"v":1}', {"type": "last"}]
+
+
+async def test_what_no_key_opens_is_counted_and_told(cluster: Cluster) -> None:
+    """A message encrypted with an unknown key reaches nobody, but the node learns of it."""
+    node, recorder = await cluster.node(cluster.layer(symmetric_encryption_keys=["ours"]))
+    stranger, _ = await cluster.node(cluster.layer(symmetric_encryption_keys=["theirs"]))
+    await node.subscribe(["rt.r.x"])
+    await stranger.publish("rt.r.x", b"{}")
+    await recorder.until(lambda: recorder.dropped_count == 1)
+    assert recorder.envelopes == []
+    assert node.stats.dropped == 1
+
+
+# Bounds
+
+
+async def test_a_slow_node_stops_reading(cluster: Cluster) -> None:
+    """While the node is busy its socket is not read beyond the bound; afterwards everything arrives, in
+    order."""
+    node, recorder = await cluster.node(cluster.layer(node_waiting_bytes=64 * 1024))
+    assert isinstance(node, RedisBackplane)
+    publisher, _ = await cluster.node()
+    await node.subscribe(["rt.r.x"])
+    recorder.gate = asyncio.Event()
+    sent = [b'{"n":%d,"pad":"%s"}' % (n, b"x" * 1024) for n in range(3_000)]
+    for start in range(0, len(sent), 100):
+        await asyncio.gather(*[publisher.publish("rt.r.x", each) for each in sent[start : start + 100]])
+    assert node.waiting_bytes < 64 * 1024 + 2 * 256 * 1024  # the bound, and the reads under way
+    recorder.gate.set()
+    await recorder.until_count(len(sent))
+    assert recorder.envelopes == sent
+    assert recorder.events == []
+
+
+async def test_two_nodes_may_share_a_layer_object(cluster: Cluster) -> None:
+    """Each gets its own groups' messages, and closing one leaves the other alone."""
+    layer = cluster.layer()
+    (first, heard_by_first), (second, heard_by_second) = await cluster.node(layer), await cluster.node(layer)
+    await first.subscribe(["rt.r.both", "rt.r.first"])
+    await second.subscribe(["rt.r.both"])
+    await first.publish("rt.r.first", b'{"v":1}')
+    await first.publish("rt.r.both", b'{"v":2}')
+    await heard_by_first.until_count(2)
+    await heard_by_second.until_count(1)
+    assert heard_by_second.envelopes == [b'{"v":2}']
+    await first.close()
+    await second.publish("rt.r.both", b'{"v":3}')
+    await heard_by_second.until_count(2)
+
+
+async def test_a_loss_is_told_although_others_used_the_layer_before(fragile_server: RedisServer) -> None:
+    """A node that opens on connections which are up already still hears of their loss and return."""
+    with RedisServer() as second:
+        layer = RedisChannelLayer([fragile_server.url, second.url])
+        channels = [await layer.new_channel() for _ in range(8)]
+        assert len(channels) == 8
+        node, recorder = layer.backplane(), Recorder()
+        await node.open(node_channel(), recorder)
+        fragile_server.restart()
+        await recorder.until_event("resumed")
+        await node.close()
+        await layer.close()
+
+
+async def test_unanswered_publishes_are_bounded(fragile_server: RedisServer) -> None:
+    """Beyond max_pending_bytes a publish fails at once, while the earlier ones are still under way."""
+    cluster = Cluster(REDIS, [fragile_server])
+    node, _ = await cluster.node(cluster.layer(max_pending_bytes=100_000))
+    fragile_server.pause()
+    waiting = [node.publish("rt.r.x", b"x" * 10_000) for _ in range(10)]
+    with pytest.raises(BackplaneUnavailable, match="wait"):
+        await asyncio.wait_for(node.publish("rt.r.x", b"x" * 10_000), 0.1)
+    assert not any(future.done() for future in waiting)
+    fragile_server.resume()
+    await asyncio.gather(*waiting)
+    await cluster.close()
+
+
+async def test_a_full_channel_drops_and_counts(cluster: Cluster) -> None:
+    """A consumer that does not receive keeps `capacity` messages; the rest is counted and told once each."""
+    told: list[tuple[str, int]] = []
+    layer = cluster.layer(capacity=10, on_drop=lambda channel, count: told.append((channel, count)))
+    channel = await layer.new_channel()
+    other = await layer.new_channel()
+    for number in range(15):
+        await layer.send(channel, {"type": "t", "number": number})
+    await layer.send(other, {"type": "sentinel"})
+    assert await asyncio.wait_for(layer.receive(other), 5) == {"type": "sentinel"}
+    assert [(await layer.receive(channel))["number"] for _ in range(10)] == list(range(10))
+    assert layer.stats.dropped == 5
+    assert told == [(channel, 1)] * 5
+
+
+async def test_a_full_channel_starves_nobody(cluster: Cluster) -> None:
+    """A consumer that empties a long queue lets others run in between."""
+    layer = cluster.layer()
+    channel = await layer.new_channel()
+    await asyncio.gather(*[layer.send(channel, {"type": "t"}) for _ in range(50)])
+    await layer.receive(channel)
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    for _ in range(49):
+        await layer.receive(channel)
+    counting.cancel()
+    assert turns >= 40
+
+
+async def test_a_receiver_that_gave_up_loses_nothing(cluster: Cluster) -> None:
+    """receive() may be given a time limit: the channel stays, and the next receive() gets what came
+    meanwhile."""
+    layer = cluster.layer()
+    channel = await layer.new_channel()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(layer.receive(channel), 0.01)
+    await layer.send(channel, {"type": "t"})
+    assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "t"}
+
+
+async def test_an_abandoned_channel_is_closed(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A channel whose consumer ended is unsubscribed, with its groups, after a while."""
+    monkeypatch.setattr("realtime.layers.redis_loop.ABANDONED_SECONDS", 0.05)
+    layer = cluster.layer()
+    watching, _ = await cluster.node()
+    channel = await layer.new_channel()
+    await layer.group_add("rt.r.x", channel)
+    receiving = asyncio.create_task(layer.receive(channel))
+    await asyncio.sleep(0)
+    receiving.cancel()
+    await asyncio.wait([receiving])
+    async with asyncio.timeout(5):
+        while await watching.publish("rt.r.x", b"{}"):
+            await asyncio.sleep(0.01)
+
+
+# Loops and connections
+
+
+async def test_connections_end_with_their_loop(redis_pair: list[RedisServer], cluster: Cluster) -> None:
+    """A loop that published and was closed leaves no connection behind."""
+    layer = cluster.layer()
+    before = clients(redis_pair[0])
+    await asyncio.to_thread(lambda: asyncio.run(layer.group_send("chat", {"type": "t"})))
+    await asyncio.to_thread(run_without_clearing_up, layer.group_send("chat", {"type": "t"}))
+    async with asyncio.timeout(5):
+        while clients(redis_pair[0]) > before:
+            await asyncio.sleep(0.01)
+
+
+def run_without_clearing_up(work: Coroutine[Any, Any, None]) -> None:
+    """A loop that is closed while tasks are left in it."""
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(work)
+    loop.close()
+
+
+def clients(server: RedisServer) -> int:
+    return server.command("CLIENT", "LIST").count(b"name=rt-")
+
+
+async def test_a_node_uses_two_connections(redis_pair: list[RedisServer], cluster: Cluster) -> None:
+    """One to publish and one to subscribe, whatever it does; closing closes both."""
+    before = clients(redis_pair[0])
+    node, _ = await cluster.node()
+    await node.subscribe([f"rt.r.{n}" for n in range(100)])
+    await asyncio.gather(*[node.publish(f"rt.r.{n}", b"{}") for n in range(100)])
+    assert clients(redis_pair[0]) == before + 2
+    await node.close()
+    async with asyncio.timeout(5):
+        while clients(redis_pair[0]) > before:
+            await asyncio.sleep(0.01)
+
+
+async def test_missed_is_told_to_whoever_asked(fragile_server: RedisServer) -> None:
+    """on_missed gets the groups of this loop's consumers after an interruption, and they go on receiving."""
+    told: list[frozenset[str]] = []
+    layer = RedisChannelLayer([fragile_server.url], on_missed=told.append)
+    channel = await layer.new_channel()
+    await layer.group_add("chat", channel)
+    fragile_server.restart()
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.01)
+        while True:
+            try:
+                await layer.group_send("chat", {"type": "t"})
+                break
+            except BackplaneUnavailable:
+                await asyncio.sleep(0.01)
+    assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "t"}
+    assert told == [frozenset({"chat"})]
+    assert (layer.stats.missed, layer.stats.reconnects) == (1, 1)
+    await layer.close()
+
+
+# Ways to a server
+
+
+@pytest.fixture
+def fragile_server() -> Any:
+    with RedisServer() as server:
+        yield server
+
+
+async def test_password_and_database() -> None:
+    """A URL with password and database number works; a wrong password is BackplaneUnavailable and says why."""
+    with RedisServer(password="s3cret") as server:
+        await assert_works(RedisChannelLayer([f"redis://:s3cret@127.0.0.1:{server.port}/3"]))
+        wrong = RedisChannelLayer([f"redis://:wrong@127.0.0.1:{server.port}/0"])
+        with pytest.raises(BackplaneUnavailable, match="AUTH"):
+            await wrong.group_send("chat", {"type": "t"})
+        await wrong.close()
+
+
+async def test_an_acl_user_of_our_own_prefix(tmp_path: Path) -> None:
+    """A user that may only publish, subscribe and say who it is, on our channels, is enough."""
+    rights = "+publish +subscribe +unsubscribe +ping +select &shop*"
+    with RedisServer("--user", *f"rt on >s3cret resetchannels -@all {rights}".split()) as server:
+        url = f"redis://rt:s3cret@127.0.0.1:{server.port}/0"
+        await assert_works(RedisChannelLayer([url], "shop"))
+        other = RedisChannelLayer([url], "other")
+        with pytest.raises(BackplaneUnavailable, match=r"NOPERM|permissions"):
+            await other.group_send("chat", {"type": "t"})
+        await other.close()
+
+
+async def test_a_unix_socket(tmp_path: Path) -> None:
+    """unix:// URLs work."""
+    path = tmp_path / "redis.sock"
+    with RedisServer("--unixsocket", str(path)):
+        await assert_works(RedisChannelLayer([f"unix://{path}"]))
+
+
+async def test_tls(tmp_path: Path) -> None:
+    """rediss:// with our own authority works; without it the certificate is refused."""
+    certificate, key = make_certificate(tmp_path)
+    port = free_port()
+    files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate)]
+    try:
+        server = RedisServer("--tls-port", str(port), *files, "--tls-auth-clients", "no").start()
+    except RuntimeError:
+        pytest.skip("this Redis was built without TLS")
+    with server:
+        trusting = f"rediss://localhost:{port}/0?ssl_ca_certs={certificate}"
+        await assert_works(RedisChannelLayer([trusting]))
+        doubting = RedisChannelLayer([f"rediss://localhost:{port}/0"])
+        with pytest.raises(BackplaneUnavailable, match=r"(?i)certificate"):
+            await doubting.group_send("chat", {"type": "t"})
+        await doubting.close()
+
+
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    certificate_path, key_path = directory / "cert.pem", directory / "key.pem"
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pem = serialization.PrivateFormat.TraditionalOpenSSL
+    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, pem, serialization.NoEncryption()))
+    return certificate_path, key_path
+
+
+async def test_sentinels_name_the_master(tmp_path: Path) -> None:
+    """With `sentinels` and `master_name` the layer asks for the master, and again after a failover."""
+    with RedisServer() as master, RedisServer() as successor:
+        config = tmp_path / "sentinel.conf"
+        config.write_text(f"sentinel monitor main 127.0.0.1 {master.port} 1\n")
+        with RedisServer(sentinel_config=config) as sentinel:
+            host = {"master_name": "main", "sentinels": [("127.0.0.1", free_port()), ("127.0.0.1", sentinel.port)]}
+            layer = RedisChannelLayer([host])
+            node, recorder = layer.backplane(), Recorder()
+            await node.open(node_channel(), recorder)
+            await node.subscribe(["rt.r.x"])
+            sentinel.command("SENTINEL", "REMOVE", "main")
+            sentinel.command("SENTINEL", "MONITOR", "main", "127.0.0.1", str(successor.port), "1")
+            master.kill()
+            await recorder.until_event("resumed")
+            successor.command("PUBLISH", "asgi__group__rt.r.x", "{}")
+            await recorder.until_envelope(b"{}")
+            await node.close()
+
+
+async def test_a_replica_is_not_taken_for_a_master(tmp_path: Path) -> None:
+    """When the Sentinels are behind the times and name a server that is a replica now, it is refused."""
+    with RedisServer() as master, RedisServer("--replicaof", "127.0.0.1", str(master.port)) as replica:
+        config = tmp_path / "sentinel.conf"
+        config.write_text(f"sentinel monitor main 127.0.0.1 {replica.port} 1\n")
+        with RedisServer(sentinel_config=config) as sentinel:
+            layer = RedisChannelLayer([{"master_name": "main", "sentinels": [("127.0.0.1", sentinel.port)]}])
+            with pytest.raises(BackplaneUnavailable, match="slave"):
+                await layer.group_send("chat", {"type": "t"})
+            await layer.close()
+
+
+def test_unknown_options_of_a_host_are_refused() -> None:
+    """A misspelt option does not silently do nothing; options of redis-py without meaning here are taken."""
+    with pytest.raises(ValueError, match="pasword"):
+        RedisChannelLayer([{"host": "localhost", "port": 6379, "pasword": "x"}])
+    RedisChannelLayer([{"address": "redis://localhost:6379/1", "socket_timeout": None}, ("localhost", 6380)])
+    with pytest.raises(ValueError, match="list"):
+        RedisChannelLayer("redis://localhost")
