@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from channels.testing import WebsocketCommunicator
@@ -36,11 +36,11 @@ async def process(settings: Settings) -> AsyncIterator[Runtime]:
     process.reload_settings()
 
 
-class Client(WebsocketCommunicator):  # type: ignore[misc]
+class Client(WebsocketCommunicator):
     """A client of the JSON protocol; `async with` connects and takes the welcome."""
 
     def __init__(self, path: str = "/ws/", headers: list[tuple[bytes, bytes]] | None = None) -> None:
-        super().__init__(application, path, headers)
+        super().__init__(cast(Any, application), path, headers)
         self.welcome: Any = None
 
     async def __aenter__(self) -> Client:
@@ -151,7 +151,7 @@ async def test_a_handler_that_fails_is_logged_and_answered(
     async def fail(connection: object, command: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(HANDLERS, messages.Ping, fail)
+    monkeypatch.setitem(cast(dict[Any, Any], HANDLERS), messages.Ping, fail)
     async with Client() as client:
         assert (await client.ask(type="ping", ref=1)) == {
             "type": "error",

@@ -1,0 +1,101 @@
+"""Reads the catalog when Prometheus scrapes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from itertools import accumulate
+from typing import cast
+
+from prometheus_client import Metric as Family
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+)
+from prometheus_client.registry import Collector
+
+from monitoring.catalog import METRICS, Metric, Sources
+from monitoring.metrics import Histogram, PrometheusInstrument
+from realtime.runtime import runtime
+
+LOOP_LAG_MAX_SECONDS = 1.0
+
+
+class RealtimeCollector(Collector):
+    """The metrics of this process. Scraped in any thread but the loop's own, or there without the loop's lag."""
+
+    def __init__(self) -> None:
+        self.instrument = PrometheusInstrument()
+        self.is_registered = False
+
+    def collect(self) -> Iterator[Family]:
+        """Every metric of the catalog, as it is now."""
+        process = runtime()
+        sources = Sources(self.instrument, process.node, process.tracker.pending, loop_lag(process.loop))
+        for metric in METRICS:
+            yield _family(metric, sources)
+
+    def describe(self) -> Iterator[Family]:
+        """Their names and types, without values."""
+        for metric in METRICS:
+            yield _empty(metric)
+
+
+collector = RealtimeCollector()
+"""The one of this process."""
+
+
+def loop_lag(loop: asyncio.AbstractEventLoop | None) -> float | None:
+    """How long ``loop`` takes to run a callback; None when there is none, or when this is its own thread."""
+    if loop is None or not loop.is_running() or _is_current(loop):
+        return None
+    answered = threading.Event()
+    begun = time.perf_counter()
+    try:
+        loop.call_soon_threadsafe(answered.set)
+    except RuntimeError:  # closed meanwhile
+        return None
+    answered.wait(LOOP_LAG_MAX_SECONDS)
+    return min(time.perf_counter() - begun, LOOP_LAG_MAX_SECONDS)
+
+
+def _is_current(loop: asyncio.AbstractEventLoop) -> bool:
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False
+
+
+def _family(metric: Metric, sources: Sources) -> Family:
+    family = _empty(metric)
+    value = metric.read(sources)
+    if value is None:
+        return family
+    if isinstance(value, Histogram):
+        counts = list(value.counts)
+        bounds = [*(str(float(bound)) for bound in value.bounds), "+Inf"]
+        buckets = list(zip(bounds, accumulate(counts), strict=True))
+        cast(HistogramMetricFamily, family).add_metric([], buckets, value.sum)
+    elif metric.kind == "info":
+        cast(InfoMetricFamily, family).add_metric([], cast("dict[str, str]", value))
+    elif isinstance(value, Mapping):
+        for key, count in sorted(dict(value).items()):
+            cast(CounterMetricFamily, family).add_metric([key], cast(float, count))
+    else:
+        cast(GaugeMetricFamily, family).add_metric([], value)
+    return family
+
+
+def _empty(metric: Metric) -> Family:
+    labels = [metric.label] if metric.label else []
+    if metric.kind == "counter":
+        return CounterMetricFamily(metric.name, metric.meaning, labels=labels)
+    if metric.kind == "gauge":
+        return GaugeMetricFamily(metric.name, metric.meaning, labels=labels)
+    if metric.kind == "histogram":
+        return HistogramMetricFamily(metric.name, metric.meaning, labels=labels)
+    return InfoMetricFamily(metric.name.removesuffix("_info"), metric.meaning)

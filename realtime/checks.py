@@ -1,0 +1,227 @@
+"""Numbered system checks: what is wrong with the settings, and with ``check --deploy`` what is small on this machine.
+
+Each check is one function that returns a problem or None; ``CHECKS`` lists them, docs/settings.md has the same table.
+"""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core import checks
+from django.core.checks import CheckMessage
+
+from realtime import conf
+from realtime.layers.backplane import capacity_of
+
+TAG = "realtime"
+DEPLOY = "deploy"
+
+CAPACITY_LEAST = 10_000
+OPEN_FILES_LEAST = 65_535
+SYSCTL = Path("/proc/sys")
+
+Problem = tuple[str, str]
+"""What is wrong, and what to do about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check. ``when`` it speaks; ``look`` returns the problem, or None."""
+
+    id: str
+    tag: str
+    when: str
+    look: Callable[[], Problem | None]
+
+    def message(self) -> CheckMessage | None:
+        """For Django."""
+        problem = self.look()
+        if problem is None:
+            return None
+        kind = checks.Error if self.id.split(".")[1].startswith("E") else checks.Warning
+        return kind(problem[0], hint=problem[1], id=self.id)
+
+
+def bad_setting() -> Problem | None:
+    """A value in REALTIME that the node would refuse to start with."""
+    try:
+        conf.current()
+    except conf.BadSetting as error:
+        return str(error), "docs/settings.md has the name, the unit and the bounds of each setting."
+    return None
+
+
+def missing_layer() -> Problem | None:
+    """No channel layer, so nothing to join the nodes by."""
+    alias = _settings().layer
+    if alias in getattr(settings, "CHANNEL_LAYERS", {}):
+        return None
+    return (
+        f"CHANNEL_LAYERS has no {alias!r}, the layer that REALTIME['LAYER'] names.",
+        'CHANNEL_LAYERS = {"default": {"BACKEND": "realtime.layers.redis.RedisChannelLayer",'
+        ' "CONFIG": {"hosts": ["redis://127.0.0.1:6379/0"]}}}',
+    )
+
+
+def unusable_layer() -> Problem | None:
+    """A channel layer that cannot be made: not installed, or its CONFIG is refused."""
+    try:
+        _layer()
+    except Exception as error:  # a backend may refuse its CONFIG with anything
+        return (
+            f"The channel layer {_settings().layer!r} cannot be made: {type(error).__name__}: {error}",
+            "Correct its BACKEND and CONFIG in CHANNEL_LAYERS.",
+        )
+    return None
+
+
+def missing_asgi_application() -> Problem | None:
+    """``runserver`` would serve no WebSockets."""
+    if getattr(settings, "ASGI_APPLICATION", None):
+        return None
+    return (
+        "ASGI_APPLICATION is not set.",
+        'ASGI_APPLICATION = "<project>.asgi.application", which realtime.routing.realtime_application() wraps.',
+    )
+
+
+def contradiction() -> Problem | None:
+    """Settings that are fine alone and wrong together."""
+    own = _settings()
+    if own.node_timeout_seconds < 2 * own.heartbeat_seconds:
+        wrong = "NODE_TIMEOUT_SECONDS is under two HEARTBEAT_SECONDS: one late heartbeat makes a node dead"
+    elif own.backlog_hard_max_bytes < own.backlog_max_bytes:
+        wrong = "BACKLOG_HARD_MAX_BYTES is under BACKLOG_MAX_BYTES: the grace time never applies"
+    elif own.command_max_bytes > own.message_max_bytes:
+        wrong = "COMMAND_MAX_BYTES is over MESSAGE_MAX_BYTES: `too_large` is never answered"
+    else:
+        return None
+    return f"REALTIME: {wrong}.", "Three heartbeats, four times the backlog, and the same size are the defaults."
+
+
+def small_capacity() -> Problem | None:
+    """A stock layer that drops without a word what all rooms of a node share."""
+    try:
+        capacity = capacity_of(_layer())
+    except Exception:  # unusable_layer says so
+        return None
+    if capacity is None or capacity >= CAPACITY_LEAST:
+        return None
+    return (
+        f"The channel layer {_settings().layer!r} holds {capacity:,} messages for a node, which all its rooms share;"
+        " it drops more without a word.",
+        f'Set "capacity" in its CONFIG to {CAPACITY_LEAST:_} or more, or use realtime.layers.redis.RedisChannelLayer.',
+    )
+
+
+def sqlite_in_production() -> Problem | None:
+    """A file cannot be shared by nodes on several hosts."""
+    return judge_database(settings.DATABASES.get("default", {}).get("ENGINE", ""), is_debug=settings.DEBUG)
+
+
+def judge_database(engine: str, *, is_debug: bool) -> Problem | None:
+    """Whether this engine is for development only."""
+    if is_debug or "sqlite3" not in engine:
+        return None
+    return (
+        "The database is SQLite: nodes on another host could not share it.",
+        "Use PostgreSQL (DATABASE_URL) as soon as nodes run on more than one host; on one host silence this check.",
+    )
+
+
+def few_open_files() -> Problem | None:
+    """The hard limit counts: a node raises its soft limit to it."""
+    return judge_open_files(resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+
+
+def judge_open_files(hard: int) -> Problem | None:
+    """Each connection is an open file."""
+    if hard == resource.RLIM_INFINITY or hard >= OPEN_FILES_LEAST:
+        return None
+    return (
+        f"A process may have {hard:,} open files, and each connection is one.",
+        f"Set LimitNOFILE={OPEN_FILES_LEAST} in the systemd unit, or nofile in /etc/security/limits.conf.",
+    )
+
+
+def short_accept_queue() -> Problem | None:
+    """The kernel cuts the listen backlog to this."""
+    return judge_sysctl("net.core.somaxconn", sysctl("net.core.somaxconn"), _settings().listen_backlog)
+
+
+def short_handshake_queue() -> Problem | None:
+    """Half-open connections that the kernel keeps while clients come back all at once."""
+    return judge_sysctl(
+        "net.ipv4.tcp_max_syn_backlog", sysctl("net.ipv4.tcp_max_syn_backlog"), _settings().listen_backlog
+    )
+
+
+def no_port_reuse() -> Problem | None:
+    """A balancer runs out of ports to a node when ended connections hold theirs for a minute."""
+    return judge_sysctl("net.ipv4.tcp_tw_reuse", sysctl("net.ipv4.tcp_tw_reuse"), 1)
+
+
+def judge_sysctl(name: str, value: int | None, least: int) -> Problem | None:
+    """Whether a value of the kernel is too small; one that is not there (not Linux) is not judged."""
+    if value is None or value >= least:
+        return None
+    return f"{name} is {value:,}, under {least:,}.", f"sysctl -w {name}={least}, and the same in /etc/sysctl.d/."
+
+
+def sysctl(name: str) -> int | None:
+    """A number of the kernel; None where there is none."""
+    try:
+        return int((SYSCTL / name.replace(".", "/")).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+CHECKS: tuple[Check, ...] = (
+    Check("realtime.E001", TAG, "a value in REALTIME is unknown, of the wrong type, or out of its bounds", bad_setting),
+    Check("realtime.E002", TAG, "CHANNEL_LAYERS lacks the layer that joins the nodes", missing_layer),
+    Check("realtime.E003", TAG, "that channel layer cannot be made", unusable_layer),
+    Check("realtime.E004", TAG, "ASGI_APPLICATION is not set", missing_asgi_application),
+    Check("realtime.W001", TAG, "settings contradict each other", contradiction),
+    Check("realtime.W002", TAG, "a stock channel layer holds fewer than 10,000 messages", small_capacity),
+    Check("realtime.W003", TAG, "the database is SQLite and DEBUG is off", sqlite_in_production),
+    Check("realtime.W101", DEPLOY, "a process may have fewer than 65,535 open files", few_open_files),
+    Check("realtime.W102", DEPLOY, "net.core.somaxconn is under LISTEN_BACKLOG", short_accept_queue),
+    Check("realtime.W103", DEPLOY, "net.ipv4.tcp_max_syn_backlog is under LISTEN_BACKLOG", short_handshake_queue),
+    Check("realtime.W104", DEPLOY, "net.ipv4.tcp_tw_reuse is off", no_port_reuse),
+)
+
+
+@checks.register(TAG)
+def check_settings(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
+    """The checks of the settings."""
+    return _messages(TAG)
+
+
+@checks.register(TAG, deploy=True)
+def check_machine(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
+    """The checks of the machine, which ``check --deploy`` adds."""
+    return _messages(DEPLOY)
+
+
+def _messages(tag: str) -> list[CheckMessage]:
+    return [message for check in CHECKS if check.tag == tag and (message := check.message())]
+
+
+def _settings() -> conf.Settings:
+    """The settings as far as they can be read: E001 speaks of the rest."""
+    try:
+        return conf.current()
+    except conf.BadSetting:
+        return conf.Settings()
+
+
+def _layer() -> Any:
+    from channels.layers import channel_layers
+
+    alias = _settings().layer
+    return channel_layers[alias] if alias in getattr(settings, "CHANNEL_LAYERS", {}) else None

@@ -1,0 +1,130 @@
+"""Rows for people: nodes, their samples, connections. Delivery never reads them; ``tracking`` writes them.
+
+There are no foreign keys that the database enforces, because rows are written behind: a node's row may be
+cleaned up before its connections' rows, and a user may be deleted between the connection and the write, or be
+known to the issuer of a token alone. A row that comes late must not fail for that.
+"""
+
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+
+class NodeState(models.TextChoices):
+    """What a node says of itself; only ``dead`` is said by others."""
+
+    STARTING = "starting"
+    READY = "ready"
+    INTERRUPTED = "interrupted"
+    DRAINING = "draining"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    DEAD = "dead"
+
+
+ENDED_STATES = (NodeState.STOPPED, NodeState.DEAD)
+
+
+class Node(models.Model):
+    """One process that serves, or served, connections; a copy of its last heartbeat."""
+
+    id = models.CharField(primary_key=True, max_length=64)
+    address = models.CharField(max_length=255, blank=True)
+    version = models.CharField(max_length=64, blank=True)
+    started = models.DateTimeField()
+    last_heartbeat = models.DateTimeField()
+    state = models.CharField(max_length=16, choices=NodeState.choices)
+    statistics = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        indexes = (models.Index(fields=("state", "-last_heartbeat"), name="realtime_node_state"),)
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has neither stopped nor died, as far as the row knows."""
+        return self.state not in ENDED_STATES
+
+
+class NodeSample(models.Model):
+    """One point of a node's time series, for charts; at most one for each node and moment."""
+
+    node = models.CharField(max_length=64)
+    at = models.DateTimeField()
+    statistics = models.JSONField(default=dict, blank=True)
+
+    class Meta:
+        default_permissions = ("view",)
+        constraints = (models.UniqueConstraint(fields=("node", "at"), name="realtime_sample_once"),)
+        indexes = (models.Index(fields=("at",), name="realtime_sample_at"),)
+
+    def __str__(self) -> str:
+        return f"{self.node} {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class Connection(models.Model):
+    """One accepted client on one node. Live while ``disconnected`` is empty.
+
+    ``node`` is the id of a node whose row may be gone. ``user_label`` is who the credential said it was, and
+    stays when the user is deleted. ``close_code`` is 1006 for an end without a close frame.
+    """
+
+    id = models.CharField(primary_key=True, max_length=96)
+    node = models.CharField(max_length=64)
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL,
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        db_constraint=False,
+        db_index=False,  # the index by user below begins with it
+        related_name="realtime_connections",
+    )
+    user_label = models.CharField(max_length=150, blank=True, db_index=True)
+    transport = models.CharField(max_length=16)
+    remote_address = models.CharField(max_length=64, blank=True, db_index=True)
+    user_agent = models.CharField(max_length=255, blank=True)
+    path = models.CharField(max_length=255, blank=True)
+    connected = models.DateTimeField()
+    last_seen = models.DateTimeField()
+    disconnected = models.DateTimeField(null=True, blank=True)
+    close_code = models.PositiveIntegerField(null=True, blank=True)
+    close_reason = models.CharField(max_length=123, blank=True)
+    messages_in = models.BigIntegerField(default=0)
+    messages_out = models.BigIntegerField(default=0)
+    bytes_in = models.BigIntegerField(default=0)
+    bytes_out = models.BigIntegerField(default=0)
+    rooms = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        default_permissions = ("view",)
+        indexes = (
+            models.Index(fields=("-connected", "-id"), name="realtime_connection_newest"),
+            models.Index(fields=("node", "-connected"), name="realtime_connection_node"),
+            models.Index(fields=("user", "-connected"), name="realtime_connection_user"),
+            models.Index(fields=("close_code", "-connected"), name="realtime_connection_code"),
+            models.Index(fields=("transport", "-connected"), name="realtime_connection_transport"),
+            models.Index(
+                fields=("node", "-connected"),
+                name="realtime_connection_live",
+                condition=Q(disconnected__isnull=True),
+            ),
+            models.Index(
+                fields=("disconnected",),
+                name="realtime_connection_ended",
+                condition=Q(disconnected__isnull=False),
+            ),
+        )
+
+    def __str__(self) -> str:
+        return self.id
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it has not ended, as far as the row knows."""
+        return self.disconnected is None
