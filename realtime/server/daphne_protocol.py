@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from daphne.ws_protocol import WebSocketProtocol
+from twisted.internet import tcp
 
 from realtime.protocol.closing import INTERNAL_ERROR, POLICY_VIOLATION, TOO_BIG, truncate_reason
 from realtime.protocol.frames import take_text_messages
@@ -21,12 +23,57 @@ FRAGMENTS_MAX = 1_024
 """Frames in one message; daphne itself has no bound, and each costs more than its bytes."""
 
 
+HANDSHAKE_ATTRIBUTES = (
+    "_raw_query_string",
+    "_transport_details",
+    "_wskey",
+    "application_deferred",
+    "clean_headers",
+    "http_headers",
+    "http_request_data",
+    "http_request_host",
+    "http_request_params",
+    "http_request_path",
+    "http_request_uri",
+    "http_response_data",
+    "http_status_line",
+    "protocol_to_accept",
+    "server_addr",
+    "websocket_extensions",
+    "websocket_origin",
+)
+"""What autobahn and daphne keep of a handshake and nobody reads after it."""
+
+
+class HandshakeRequest:
+    """Stands for the request of an open WebSocket: daphne's access log wants its path."""
+
+    __slots__ = ("path",)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+_request_of = lru_cache(maxsize=64)(HandshakeRequest)
+
+
 class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
     """One WebSocket of daphne. With a ``client_socket`` its messages bypass the ASGI queue."""
 
     client_socket: DaphneSocket | None = None
     _fragments = 0
     _denial: dict[str, Any] | None = None
+
+    def onOpen(self) -> None:
+        """The handshake is complete: what only the handshake needed is let go, about 12 KB of a connection."""
+        super().onOpen()
+        # The HTTP channel with its request stays alive as the transport's producer. Whatever wraps the transport (TLS)
+        # uses the producer itself.
+        if type(self.transport) is tcp.Server:
+            self.transport.unregisterProducer()
+        for name in HANDSHAKE_ATTRIBUTES:
+            self.__dict__.pop(name, None)
+        self.request = _request_of(self.request.path)
 
     # -- from the client ---------------------------------------------------------------------------------------------
 
