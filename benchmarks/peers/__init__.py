@@ -1,0 +1,1 @@
+"""The servers that stand beside ours; each is a program of its own."""

@@ -1,0 +1,1 @@
+"""A Django project with nothing but a chat consumer, as the tutorial of Channels builds it."""
