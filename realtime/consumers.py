@@ -13,7 +13,6 @@ from channels.consumer import AsyncConsumer
 from realtime.auth import Identity
 from realtime.connection import Connection
 from realtime.handlers import HANDLERS
-from realtime.limits import BacklogLimit
 from realtime.middleware import header, identity_of, is_origin_allowed, remote_address
 from realtime.protocol.errors import BadMessage
 from realtime.runtime import Runtime, runtime
@@ -49,24 +48,20 @@ class RealtimeConsumer(AsyncConsumer):
         try:
             connection.welcome()
             await node.add(connection)
-            await _converse(client, connection)
+            scope["headers"] = []  # nobody asks again, and they would stay as long as the client
+            while (message := await client.next()) is not None:
+                if message is BINARY:
+                    connection.refuse(BadMessage("Commands are text messages, not binary ones."), None)
+                else:
+                    await connection.handle(message)
         finally:
             connection.ended()
             process.connection_closed(connection, client.close_code)
 
 
-async def _converse(client: ClientSocket, connection: Connection) -> None:
-    while (message := await client.next()) is not None:
-        if message is BINARY:
-            connection.refuse(BadMessage("Commands are text messages, not binary ones."), None)
-        else:
-            await connection.handle(message)
-
-
 def _client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send) -> ClientSocket:
-    settings = process.settings
-    limit = BacklogLimit(settings.backlog_max_bytes, settings.backlog_grace_seconds, settings.backlog_hard_max_bytes)
-    direct = daphne_hooks.client_socket(scope, send, limit, settings.inbox_max_bytes)
+    limit = process.backlog_limit
+    direct = daphne_hooks.client_socket(scope, send, limit, process.settings.inbox_max_bytes)
     return direct or PlainSocket(scope, receive, send, limit)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import cast
 
 from realtime.consumers import RealtimeConsumer
 from realtime.runtime import runtime
@@ -36,7 +35,6 @@ def realtime_application(inner: Application) -> Application:
 class _RealtimeApplication:
     def __init__(self, inner: Application) -> None:
         self._inner = inner
-        self._consumer = cast(Application, RealtimeConsumer.as_asgi())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -47,7 +45,7 @@ class _RealtimeApplication:
             return
         daphne_hooks.mark(scope, send)
         if scope["path"] in WEBSOCKET_PATHS:
-            await self._consumer(scope, receive, send)
+            await RealtimeConsumer()(scope, receive, send)
         else:
             await self._other_websocket(scope, receive, send)
 

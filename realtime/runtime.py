@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import time
+from functools import cached_property
 from itertools import islice
 
 from realtime import conf
@@ -13,6 +14,7 @@ from realtime.connection import Connection
 from realtime.exceptions import NodeNotRunning
 from realtime.instrument import Instrument
 from realtime.layers.backplane import backplane_for
+from realtime.limits import BacklogLimit
 from realtime.node import Node
 from realtime.protocol.closing import SERVICE_RESTART
 from realtime.protocol.envelope import Heartbeat
@@ -46,9 +48,16 @@ class Runtime:
             self._settings = conf.current()
         return self._settings
 
+    @cached_property
+    def backlog_limit(self) -> BacklogLimit:
+        """One for all writers."""
+        settings = self.settings
+        return BacklogLimit(settings.backlog_max_bytes, settings.backlog_grace_seconds, settings.backlog_hard_max_bytes)
+
     def reload_settings(self) -> None:
         """Read the settings again at their next use; while no node runs."""
         self._settings = None
+        self.__dict__.pop("backlog_limit", None)
 
     async def start(self) -> None:
         """Build and start the node; a second call waits for the first."""

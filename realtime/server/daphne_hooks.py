@@ -53,6 +53,7 @@ def verify() -> str | None:
         (WebSocketProtocol, "serverSend"),
         (WebSocketFactory, "protocol"),
         (Server, "kill_all_applications"),
+        (Server, "create_application"),
         (Server, "handle_reply"),
         (abstract.FileDescriptor, "dataBuffer"),
         (abstract.FileDescriptor, "offset"),
@@ -109,6 +110,7 @@ class DaphneHooks:
             # For each connection autobahn formats its 40 options, for a debug line that is printed nowhere (135 us).
             setattr(protocol, "pformat", _no_dump)  # noqa: B010  mypy: autobahn does not export what it imports
             Server.kill_all_applications = _kill_all_applications
+            Server.create_application = _create_application
         _reactor().callWhenRunning(self._running)
 
     def _running(self) -> None:
@@ -194,7 +196,9 @@ def _no_dump(options: object) -> str:
 def _share_options(factory: Any) -> None:
     """Put a factory's options on its protocol's class: autobahn copies the 40 of them into each protocol otherwise."""
     for name in factory.protocol.CONFIG_ATTRS:
-        setattr(factory.protocol, name, getattr(factory, name))
+        option = getattr(factory, name)
+        # A function on a class would become a method: ``perMessageCompressionAccept`` is one.
+        setattr(factory.protocol, name, staticmethod(option) if callable(option) else option)
 
 
 def raise_open_files() -> None:
@@ -229,3 +233,16 @@ def _kill_all_applications(self: Any) -> Any:
     ended = defer.Deferred.fromFuture(asyncio.gather(*running, return_exceptions=True))
     ended.addErrback(lambda failure: None)
     return ended
+
+
+def _create_application(self: Any, protocol: Any, scope: Scope) -> Any:
+    """Daphne's own gives each connection an ``asyncio.Queue``, 3.5 KB of which nearly all stays empty."""
+    from realtime.server.daphne_protocol import AsgiQueue
+
+    if protocol not in self.connections:
+        return None
+    queue = AsgiQueue()
+    scope.setdefault("asgi", {"version": "3.0"})
+    application = self.application(scope=scope, receive=queue.get, send=functools.partial(self.handle_reply, protocol))
+    self.connections[protocol]["application_instance"] = asyncio.get_event_loop().create_task(application)
+    return queue

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections import deque
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+from autobahn.websocket.protocol import TrafficStats
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import tcp
 
@@ -57,10 +60,38 @@ class HandshakeRequest:
 _request_of = lru_cache(maxsize=64)(HandshakeRequest)
 
 
+class AsgiQueue:
+    """The messages for one ASGI application: what daphne needs of ``asyncio.Queue``, for one reader."""
+
+    __slots__ = ("_messages", "_waiter")
+
+    def __init__(self) -> None:
+        self._messages: list[dict[str, Any]] = []
+        self._waiter: asyncio.Future[None] | None = None
+
+    def put_nowait(self, message: dict[str, Any]) -> None:
+        """One more message; never full: what fills it is bounded elsewhere, or is daphne's own."""
+        self._messages.append(message)
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def get(self) -> dict[str, Any]:
+        """The next message. A reader that is cancelled loses none."""
+        while not self._messages:
+            self._waiter = asyncio.get_running_loop().create_future()
+            await self._waiter
+        return self._messages.pop(0)
+
+
+SHARED_STATISTICS = TrafficStats()  # type: ignore[no-untyped-call]
+"""Autobahn counts octets for each protocol; nobody reads them, ours are on the writer."""
+
+
 class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
     """One WebSocket of daphne. With a ``client_socket`` its messages bypass the ASGI queue."""
 
     client_socket: DaphneSocket | None = None
+    send_queue: Any = ()
     _fragments = 0
     _denial: dict[str, Any] | None = None
 
@@ -70,10 +101,13 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         # The HTTP channel with its request stays alive as the transport's producer. Whatever wraps the transport (TLS)
         # uses the producer itself.
         if type(self.transport) is tcp.Server:
-            self.transport.unregisterProducer()
+            self.transport.unregisterProducer()  # type: ignore[no-untyped-call]
         for name in HANDSHAKE_ATTRIBUTES:
             self.__dict__.pop(name, None)
-        self.request = _request_of(self.request.path)
+        self.trafficStats = SHARED_STATISTICS
+        if not self.send_queue:
+            del self.send_queue  # 0.8 KB; `sendData` makes one when it is needed
+        self.request: HandshakeRequest = _request_of(self.request.path)
 
     # -- from the client ---------------------------------------------------------------------------------------------
 
@@ -133,6 +167,8 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         """Everything that autobahn writes by itself passes here: replies to pings and closes, pings, messages."""
         if self.client_socket is not None:
             self.client_socket.writer.disturbed()
+        if (sync or chopsize) and "send_queue" not in self.__dict__:
+            self.send_queue = deque()
         super().sendData(data, sync, chopsize)
 
     # -- from the application ----------------------------------------------------------------------------------------
