@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from django.apps import AppConfig
 
 
@@ -16,9 +18,11 @@ class MonitoringConfig(AppConfig):
         from prometheus_client import REGISTRY
 
         from monitoring.collector import collector
+        from monitoring.quiet import ProbesAreQuiet
         from realtime.runtime import set_instrument
 
         if not collector.is_registered:
             set_instrument(collector.instrument)
             REGISTRY.register(collector)
             collector.is_registered = True
+            logging.getLogger("django.request").addFilter(ProbesAreQuiet())

@@ -24,8 +24,8 @@ logger = logging.getLogger("realtime.runtime")
 
 BATCH_PAUSE_SECONDS = 0.02
 """Between two batches of a drain: others get their turn, and clients do not all reconnect at the same moment."""
-LAST_CLOSE_SECONDS = 4.0
-"""How long a drain waits for the closing handshakes after the last batch."""
+STOP_SECONDS = 6.0
+"""What of the drain's deadline is left for stopping the node and writing its rows."""
 
 
 class Runtime:
@@ -39,6 +39,7 @@ class Runtime:
         self._settings: conf.Settings | None = None
         self._open = 0
         self._all_closed = asyncio.Event()
+        self._drain_began = 0.0
         self._starting: asyncio.Task[None] | None = None
 
     @property
@@ -93,11 +94,15 @@ class Runtime:
 
     def begin_drain(self) -> None:
         """Readiness turns red; no new connections."""
+        self._drain_began = time.monotonic()
         if self.node is not None:
             self.node.drain()
 
     async def close_connections(self) -> None:
-        """Close every client with 1012, in paced batches, and wait for the closing handshakes."""
+        """Close every client with 1012, in paced batches, and wait until they have read what was written before.
+
+        The server cuts those that do not read; those that do have until the deadline comes near.
+        """
         node = self.node
         if node is None:
             return
@@ -109,7 +114,12 @@ class Runtime:
             await asyncio.sleep(BATCH_PAUSE_SECONDS)
         if self._open:
             self._all_closed.clear()
-            await asyncio.wait([asyncio.ensure_future(self._all_closed.wait())], timeout=LAST_CLOSE_SECONDS)
+            left = self._drain_began + self.settings.drain_deadline_seconds - STOP_SECONDS - time.monotonic()
+            try:
+                async with asyncio.timeout(max(left, 1.0)):
+                    await self._all_closed.wait()
+            except TimeoutError:
+                logger.warning("drain_incomplete node=%s connections=%d", node.id, self._open)
 
     async def stop(self) -> None:
         """Stop the node and write the rows that wait."""

@@ -148,6 +148,6 @@ class ChannelInbox:
 
     def _drop(self) -> None:
         if not self.dropped:
-            logger.warning("channel full", extra={"channel": self.channel, "capacity": self.capacity})
+            logger.warning("channel_full channel=%s capacity=%d", self.channel, self.capacity)
         self.dropped += 1
         self.on_drop(self.channel, 1)

@@ -89,7 +89,7 @@ class MemoryBackplane(Backplane):
             try:
                 await listener.deliver(batch)
             except Exception:
-                logger.exception("a batch could not be delivered", extra={"count": len(batch)})
+                logger.exception("batch_not_delivered count=%d", len(batch))
                 listener.dropped(len(batch))
 
 

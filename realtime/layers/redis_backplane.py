@@ -174,7 +174,7 @@ class RedisBackplane(Backplane):
             try:
                 await listener.deliver([self._envelope(payload) for payload in batch])
             except Exception:
-                logger.exception("a batch could not be delivered", extra={"count": len(batch)})
+                logger.exception("batch_not_delivered count=%d", len(batch))
                 listener.dropped(len(batch))
             self._inbox.done()
             loop.resume()

@@ -145,7 +145,7 @@ class Link:
         if self._was_up:
             self._stats.reconnects += 1
         if self._error is not None:
-            logger.info("redis connected", extra={"address": str(self.address), "link": self.name})
+            logger.info("redis_connected address=%s link=%s", self.address, self.name)
         self.is_up, self.is_down, self._was_up, self._error = True, False, True, None
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -155,8 +155,7 @@ class Link:
 
     def _mark_down(self, error: Exception) -> None:
         if self._error is None and str(error) != "closed":
-            extra = {"address": str(self.address), "link": self.name, "error": str(error)}
-            logger.warning("redis lost", extra=extra)
+            logger.warning("redis_lost address=%s link=%s error=%r", self.address, self.name, str(error))
         self.is_up, self.is_down, self._error, self.connection = False, True, error, None
         if self._timer is not None:
             self._timer.cancel()

@@ -85,7 +85,7 @@ class StockBackplane(Backplane):
                 for group in list(self._groups):  # a dead member would stay in channels_redis.core for a day
                     await self._layer.group_discard(group, self.channel)
         except Exception as error:
-            logger.info("groups not left", extra={"layer": self.name, "error": repr(error)})
+            logger.info("groups_not_left layer=%s error=%r", self.name, error)
         tasks = [task for task in (*self._tasks, self._receiving, self._recovering) if task is not None]
         for task in tasks:
             task.cancel()
@@ -108,7 +108,7 @@ class StockBackplane(Backplane):
                 for group in groups:
                     await self._layer.group_discard(group, self.channel)
         except Exception as error:
-            logger.info("groups not left", extra={"layer": self.name, "error": repr(error)})
+            logger.info("groups_not_left layer=%s error=%r", self.name, error)
 
     async def forget_node(self, channel: str) -> None:
         """channels_redis.core and the in-memory layer keep a dead node in its groups for `group_expiry` (a
@@ -117,7 +117,7 @@ class StockBackplane(Backplane):
             try:
                 await self._layer.group_discard(group, channel)
             except Exception as error:
-                logger.info("dead node not forgotten", extra={"channel": channel, "error": repr(error)})
+                logger.info("dead_node_not_forgotten channel=%s error=%r", channel, error)
                 return
 
     async def _add(self, groups: Collection[str]) -> None:
@@ -150,7 +150,7 @@ class StockBackplane(Backplane):
                 message = await self._layer.receive(self.channel)
             except Exception as error:
                 level = logging.WARNING if self._is_up else logging.DEBUG
-                logger.log(level, "receive failed", extra={"layer": self.name, "error": repr(error)})
+                logger.log(level, "receive_failed layer=%s error=%r", self.name, error)
                 self._recover()
                 await asyncio.sleep(backoff.next())
                 continue
@@ -184,7 +184,7 @@ class StockBackplane(Backplane):
             try:
                 await self._listener.deliver(batch)
             except Exception:
-                logger.exception("a batch could not be delivered", extra={"count": len(batch)})
+                logger.exception("batch_not_delivered count=%d", len(batch))
                 self._listener.dropped(len(batch))
             self._inbox.done()
             if self._inbox.has_room:
@@ -214,7 +214,7 @@ class StockBackplane(Backplane):
 
     def _suspect(self, error: Exception) -> None:
         """Something failed that should not: whatever else was on its way may be lost as well."""
-        logger.debug("backplane suspected", extra={"layer": self.name, "error": repr(error)})
+        logger.debug("backplane_suspected layer=%s error=%r", self.name, error)
         self._recover()
 
     def _recover(self) -> None:

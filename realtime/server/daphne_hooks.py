@@ -44,6 +44,8 @@ def verify() -> str | None:
         (Autobahn, "STATE_OPEN"),
         (Autobahn, "sendCloseFrame"),
         (Autobahn, "sendData"),
+        (Autobahn, "_sendAutoPing"),
+        (Autobahn, "onCloseHandshakeTimeout"),
         (Autobahn, "CONFIG_ATTRS_COMMON"),
         (sys.modules[Autobahn.__module__], "pformat"),
         (Autobahn, "_fail_connection"),
@@ -178,7 +180,7 @@ def tune(server: Any, settings: Settings) -> None:
         server.websocket_timeout = -1
     if not _has_flag("--ping-interval"):
         server.ping_interval = settings.ping_interval_seconds
-    options: dict[str, Any] = {"failByDrop": False, "closeHandshakeTimeout": 2}
+    options: dict[str, Any] = {"failByDrop": False, "closeHandshakeTimeout": 2, "allowNullOrigin": True}
     if not _has_flag("--ping-timeout"):
         options["autoPingTimeout"] = settings.ping_timeout_seconds
     if not _has_flag("--websocket-max-message-size"):

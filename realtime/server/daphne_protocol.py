@@ -13,7 +13,7 @@ from autobahn.websocket.protocol import TrafficStats
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import tcp
 
-from realtime.protocol.closing import INTERNAL_ERROR, POLICY_VIOLATION, TOO_BIG, truncate_reason
+from realtime.protocol.closing import INTERNAL_ERROR, POLICY_VIOLATION, SLOW_CONSUMER, TOO_BIG, truncate_reason
 from realtime.protocol.frames import take_text_messages
 
 if TYPE_CHECKING:
@@ -93,6 +93,8 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
     client_socket: DaphneSocket | None = None
     send_queue: Any = ()
     _fragments = 0
+    _waiting_at_last_look = -1
+    _held = b""
     _denial: dict[str, Any] | None = None
 
     def onOpen(self) -> None:
@@ -117,6 +119,9 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         Its parser costs ten times as much per message. It stays in charge of everything but the plain case: what it
         has begun (a fragment, half a frame), what it waits for (a pong), and every violation.
         """
+        if self._held:
+            self._held += data
+            return
         is_plain = (
             self.client_socket is not None
             and self.state == self.STATE_OPEN
@@ -126,8 +131,18 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
             messages, data = take_text_messages(data, self.maxMessagePayloadSize)
             for message in messages:
                 self.onMessage(message, False)
+            if messages and data:
+                # A close frame or a violation among them would end the connection before they are answered.
+                self._held = data
+                asyncio.get_running_loop().call_soon(self._go_on)
+                return
         if data:
             super().dataReceived(data)
+
+    def _go_on(self) -> None:
+        """The application has had its turn: the rest is for autobahn."""
+        data, self._held = self._held, b""
+        super().dataReceived(data)
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A whole message came."""
@@ -162,6 +177,12 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:
         self._fail_connection(TOO_BIG.code, TOO_BIG.reason)
+
+    def _sendAutoPing(self) -> None:
+        """A ping without an answer is not repeated: autobahn would lose the first one's timer, which then drops even
+        a peer that answered."""
+        if self.autoPingTimeoutCall is None:
+            super()._sendAutoPing()
 
     def sendData(self, data: bytes, sync: bool = False, chopsize: int | None = None) -> None:
         """Everything that autobahn writes by itself passes here: replies to pings and closes, pings, messages."""
@@ -212,8 +233,29 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.resume_reading()  # the answer to the close frame must be seen
             self.sendCloseFrame(code=code, reasonUtf8=truncate_reason(reason), isReply=False)
 
+    def onCloseHandshakeTimeout(self) -> None:
+        """The peer has not answered our close frame. One that still reads what was written before it gets more time."""
+        waiting = self._waiting_bytes()
+        if self.localCloseCode != SLOW_CONSUMER.code and 0 < waiting != self._waiting_at_last_look:
+            self._waiting_at_last_look = waiting
+            again = self.factory._batched_timer.call_later(self.closeHandshakeTimeout, self.onCloseHandshakeTimeout)
+            self.closeHandshakeTimeoutCall = again
+        else:
+            super().onCloseHandshakeTimeout()
+
+    def _waiting_bytes(self) -> int:
+        transport = self.transport
+        if type(transport) is not tcp.Server:
+            return 0
+        waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
+        return waiting
+
     def dropConnection(self, abort: bool = False) -> None:
-        """Close the TCP connection; a client that never reads is cut after a while."""
+        """Close the TCP connection; a client that never reads is cut after a while.
+
+        Once both sides have sent their close frames autobahn would abort, and lose ours if it has not left yet.
+        """
+        abort = abort and not self.wasClean
         if self.client_socket is not None:
             self.client_socket.writer.disturbed()
         super().dropConnection(abort)

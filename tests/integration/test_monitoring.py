@@ -322,3 +322,11 @@ async def test_details_of_a_running_node(process: Runtime, async_client: AsyncCl
     assert found["backplane"] == {"name": "memory", "up": True}
     assert found["tracking"] == {"pending": 0, "lost": 0}
     await client.disconnect()
+
+
+def test_a_probe_that_finds_the_node_not_ready_is_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Balancers ask every second; a 503 of any other page is still logged."""
+    Client().get("/health/ready")
+    assert "Service Unavailable" not in caplog.text
+    Client().get("/nowhere/")
+    assert "Not Found" in caplog.text

@@ -1,0 +1,14 @@
+"""Keeps Django from logging an expected answer as an error."""
+
+from __future__ import annotations
+
+import logging
+
+
+class ProbesAreQuiet(logging.Filter):
+    """Drops the ERROR line of Django for each 503 of a health probe: balancers ask every second, and the node itself
+    says once why it is not ready."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        path = getattr(getattr(record, "request", None), "path", "")
+        return not (getattr(record, "status_code", None) == 503 and str(path).startswith("/health/"))

@@ -1,0 +1,1 @@
+"""The whole, in separate processes: nodes, Redis, nginx, and clients that are not ours."""
