@@ -30,25 +30,30 @@ class Member:
 
 
 class Room:
-    """The local members of one room. ``group`` is the Channels group that carries it."""
+    """The local members of one room. ``group`` is the Channels group that carries it.
 
-    __slots__ = ("group", "members", "name")
+    ``writers`` are those of the members, by connection id: all that a delivery needs.
+    """
+
+    __slots__ = ("group", "members", "name", "writers")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.group = group_of_room(name)
         self.members: dict[str, Member] = {}
+        self.writers: dict[str, FrameWriter] = {}
 
 
 class Hub:
     """Connections by id, rooms by name, connections by user.
 
-    Invariants: a room exists while it has a local member; ``member.rooms`` and ``room.members`` agree; only
-    connections in the hub are in rooms.
+    Invariants: a room exists while it has a local member; ``member.rooms``, ``room.members`` and ``room.writers``
+    agree, as do ``connections`` and ``writers``; only connections in the hub are in rooms.
     """
 
     def __init__(self) -> None:
         self.connections: dict[str, Member] = {}
+        self.writers: dict[str, FrameWriter] = {}
         self.rooms: dict[str, Room] = {}
         self.users: dict[str, dict[str, Member]] = {}
 
@@ -63,6 +68,7 @@ class Hub:
     def add(self, member: Member) -> None:
         """A connection is there."""
         self.connections[member.id] = member
+        self.writers[member.id] = member.writer
         if member.user is not None:
             self.users.setdefault(member.user, {})[member.id] = member
 
@@ -73,6 +79,7 @@ class Hub:
 
     def remove(self, member: Member) -> None:
         """A connection is gone; it must have left its rooms. Safe to call twice."""
+        self.writers.pop(member.id, None)
         if self.connections.pop(member.id, None) is None or member.user is None:
             return
         of_user = self.users.get(member.user, {})
@@ -86,6 +93,7 @@ class Hub:
         if room is None:
             room = self.rooms[name] = Room(name)
         room.members[member.id] = member
+        room.writers[member.id] = member.writer
         member.rooms[name] = room
         return room
 
@@ -95,6 +103,7 @@ class Hub:
         if room is None:
             return None
         room.members.pop(member.id, None)
+        room.writers.pop(member.id, None)
         if not room.members:
             del self.rooms[name]
         return room

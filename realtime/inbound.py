@@ -51,11 +51,11 @@ class Inbound:
         node.instrument.batch_received(len(batch))
         for audience, run in self._sort(batch):
             if audience is None:
-                await node.deliverer.deliver(node.hub.connections, run)
+                await node.deliverer.deliver(node.hub.writers, run)
             else:
                 room = node.hub.rooms.get(audience)
                 if room is not None:
-                    await node.deliverer.deliver(room.members, run)
+                    await node.deliverer.deliver(room.writers, run)
         if self._window:
             # Not reading for that long lets the next batch grow; the backplane's socket holds what comes meanwhile.
             await asyncio.sleep(self._window)
@@ -138,7 +138,7 @@ class Inbound:
         if recipients:
             run = Run()
             run.add(codec.encode(PrivateMessage(sender=envelope.sender, data=envelope.data)), None)
-            node.deliverer.deliver_now(recipients, run)
+            node.deliverer.deliver_now({member.id: member.writer for member in recipients}, run)
         # Of a user's nodes only those that have somebody answer: the first of them settles the receipt.
         if envelope.receipt is not None and envelope.node is not None and (recipients or user is None):
             answer = Receipt(v=node.version, receipt=envelope.receipt, is_delivered=bool(recipients))

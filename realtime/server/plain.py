@@ -51,8 +51,7 @@ class PlainWriter(FrameWriter):
         for text in batch.texts:
             self._queue.append(text)
             self._size += len(text)
-            self.bytes_out += len(text)
-        self.messages_out += len(batch.texts)
+        self.tally += batch.tally
         self._start()
         if self._size > self._limit.max_bytes:
             self.on_backlog()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from realtime.limits import BacklogGuard, BacklogLimit
 from realtime.protocol.closing import CloseCode
-from realtime.protocol.frames import FrameBatch
+from realtime.protocol.frames import TALLY_BYTES_BITS, FrameBatch
 
 
 class FrameWriter(ABC):
@@ -18,17 +18,25 @@ class FrameWriter(ABC):
     ``is_slow`` from time to time while ``is_watched``.
     """
 
-    __slots__ = ("bytes_out", "guard", "is_closing", "messages_out", "on_backlog")
+    __slots__ = ("guard", "is_closing", "on_backlog", "tally")
 
     def __init__(self, limit: BacklogLimit) -> None:
-        self.messages_out = 0
-        """Messages handed over since the connection opened."""
-        self.bytes_out = 0
-        """Their bytes, frame headers included where the writer builds frames."""
+        self.tally = 0
+        """What was handed over since the connection opened, as ``FrameBatch.tally`` says it."""
         self.is_closing = False
         """Whether ``close`` was called."""
         self.guard = BacklogGuard(limit)
         self.on_backlog: Callable[[], None] = _nobody
+
+    @property
+    def messages_out(self) -> int:
+        """Messages handed over since the connection opened."""
+        return self.tally >> TALLY_BYTES_BITS
+
+    @property
+    def bytes_out(self) -> int:
+        """Their bytes, frame headers included."""
+        return self.tally & ((1 << TALLY_BYTES_BITS) - 1)
 
     @property
     @abstractmethod

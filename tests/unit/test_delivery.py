@@ -38,7 +38,7 @@ def run_of(*publications: tuple[bytes, str | None]) -> Run:
 def test_every_member_gets_the_same_batch_object() -> None:
     """Encoded once, one write per member."""
     hub, writers = audience("a", "b")
-    Deliverer(Instrument(), 100).deliver_now(hub.connections.values(), run_of((b"1", None), (b"2", None)))
+    Deliverer(Instrument(), 100).deliver_now(hub.writers, run_of((b"1", None), (b"2", None)))
     assert writers["a"].batches[0] is writers["b"].batches[0]
     assert len(writers["a"].batches) == 1
 
@@ -47,7 +47,7 @@ def test_a_sender_is_left_out_of_its_own_publications_only() -> None:
     """Inside one batch."""
     hub, writers = audience("a", "b", "c")
     run = run_of((b"1", "a"), (b"2", "b"), (b"3", None), (b"4", "a"))
-    Deliverer(Instrument(), 100).deliver_now(hub.connections.values(), run)
+    Deliverer(Instrument(), 100).deliver_now(hub.writers, run)
     assert writers["a"].texts == [b"2", b"3"]
     assert writers["b"].texts == [b"1", b"3", b"4"]
     assert writers["c"].texts == [b"1", b"2", b"3", b"4"]
@@ -56,7 +56,7 @@ def test_a_sender_is_left_out_of_its_own_publications_only() -> None:
 def test_a_sender_of_everything_gets_no_write_at_all() -> None:
     """Not even an empty one."""
     hub, writers = audience("a")
-    Deliverer(Instrument(), 100).deliver_now(hub.connections.values(), run_of((b"1", "a")))
+    Deliverer(Instrument(), 100).deliver_now(hub.writers, run_of((b"1", "a")))
     assert writers["a"].batches == []
 
 
@@ -64,7 +64,7 @@ def test_one_instrument_call_per_batch() -> None:
     """Never one per member; deliveries are counted exactly."""
     hub, _ = audience("a", "b", "c")
     instrument = CountingInstrument()
-    Deliverer(instrument, 100).deliver_now(hub.connections.values(), run_of((b"1", "a"), (b"2", None)))
+    Deliverer(instrument, 100).deliver_now(hub.writers, run_of((b"1", "a"), (b"2", None)))
     assert [batch[:2] for batch in instrument.batches] == [(2, 5)]
 
 
@@ -72,7 +72,7 @@ async def test_who_leaves_between_two_slices_gets_nothing_any_more() -> None:
     """And who is still there gets everything; other work runs in between."""
     hub, writers = audience("a", "b", "c", "d")
     room = hub.rooms["lobby"]
-    delivering = asyncio.create_task(Deliverer(Instrument(), 2).deliver(room.members, run_of((b"1", None))))
+    delivering = asyncio.create_task(Deliverer(Instrument(), 2).deliver(room.writers, run_of((b"1", None))))
     await asyncio.sleep(0)
     assert writers["b"].texts == [b"1"]
     assert writers["c"].texts == []
@@ -93,4 +93,4 @@ def test_a_run_is_full_by_messages_or_bytes() -> None:
 def test_write_all_counts_what_it_hands_over() -> None:
     """Messages, not writes."""
     hub, _ = audience("a", "b")
-    assert write_all(hub.connections.values(), FrameBatch([b"1", b"2", b"3"]), {"a": {0, 2}}) == 4
+    assert write_all(hub.writers, FrameBatch([b"1", b"2", b"3"]), {"a": {0, 2}}) == 4

@@ -52,3 +52,5 @@ def test_rooms_and_members_always_agree(steps: list[tuple[str, str, bool]]) -> N
     for name, each in members.items():
         assert set(each.rooms) == {room for room, audience in hub.rooms.items() if name in audience.members}
     assert all(audience.members for audience in hub.rooms.values())
+    assert all(audience.members.keys() == audience.writers.keys() for audience in hub.rooms.values())
+    assert hub.connections.keys() == hub.writers.keys()
