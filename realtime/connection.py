@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import secrets
 import time
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("realtime.connection")
 
+UNANSWERED_MAX = 1_024
+"""A client with more publications that the backplane has not answered yet is not read until half are answered."""
+
 
 class Connection(Member):
     """A member of the hub with a client behind it.
@@ -33,6 +37,8 @@ class Connection(Member):
 
     __slots__ = (
         "_handlers",
+        "_relief",
+        "_unanswered",
         "bytes_in",
         "close_sent",
         "identity",
@@ -67,6 +73,8 @@ class Connection(Member):
         self.rooms_at_end = 0
         """How many rooms it was in when it ended."""
         self._handlers = handlers
+        self._unanswered = 0
+        self._relief: asyncio.Future[None] | None = None
 
     def welcome(self) -> None:
         """Tell the client who it is here: the first push."""
@@ -98,6 +106,9 @@ class Connection(Member):
             else:
                 await self._answer(command)
         self.node.instrument.command_handled(time.monotonic() - begun, size)
+        if self._unanswered > UNANSWERED_MAX:
+            self._relief = asyncio.get_running_loop().create_future()
+            await self._relief
 
     def refuse(self, refusal: CommandRefused, ref: Ref | None) -> None:
         """Answer a command with an error; the connection lives on."""
@@ -112,11 +123,15 @@ class Connection(Member):
         """Answer with ``ack`` once the backplane took it (only with a ``ref``), else with ``unavailable``."""
 
         def answer(done: Published) -> None:
+            self._unanswered -= 1
+            if self._relief is not None and not self._relief.done() and self._unanswered * 2 <= UNANSWERED_MAX:
+                self._relief.set_result(None)
             if done.cancelled() or done.exception() is not None:
                 self.refuse(Unavailable(), ref)
             elif ref is not None:
                 self.send(Ack(ref=ref))
 
+        self._unanswered += 1
         if published.done():
             answer(published)
         else:

@@ -16,7 +16,7 @@ from realtime.handlers import HANDLERS
 from realtime.middleware import header, identity_of, is_origin_allowed, remote_address
 from realtime.protocol.errors import BadMessage
 from realtime.runtime import Runtime, runtime
-from realtime.server import daphne_hooks
+from realtime.server import daphne_hooks, uvicorn_hooks
 from realtime.server.plain import PlainSocket
 from realtime.server.socket import BINARY, ClientSocket, Receive, Scope, Send
 from realtime.tracking import ConnectionFacts
@@ -61,7 +61,9 @@ class RealtimeConsumer(AsyncConsumer):
 
 def _client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send) -> ClientSocket:
     limit = process.backlog_limit
-    direct = daphne_hooks.client_socket(scope, send, limit, process.settings.inbox_max_bytes)
+    inbox_max_bytes = process.settings.inbox_max_bytes
+    direct = daphne_hooks.client_socket(scope, send, limit, inbox_max_bytes)
+    direct = direct or uvicorn_hooks.client_socket(scope, send, limit, inbox_max_bytes)
     return direct or PlainSocket(scope, receive, send, limit)
 
 

@@ -7,7 +7,7 @@ import logging
 
 from realtime.consumers import RealtimeConsumer
 from realtime.runtime import runtime
-from realtime.server import daphne_hooks
+from realtime.server import daphne_hooks, uvicorn_hooks
 from realtime.server.socket import Application, Receive, Scope, Send, send_denial
 
 logger = logging.getLogger("realtime.routing")
@@ -44,6 +44,7 @@ class _RealtimeApplication:
             await self._inner(scope, receive, send)
             return
         daphne_hooks.mark(scope, send)
+        uvicorn_hooks.mark(scope, send)
         if scope["path"] in WEBSOCKET_PATHS:
             await RealtimeConsumer()(scope, receive, send)
         else:
@@ -63,16 +64,21 @@ class _RealtimeApplication:
 async def _lifespan(receive: Receive, send: Send) -> None:
     """Start and stop the node with a server that has lifespan (uvicorn, hypercorn)."""
     process = runtime()
+    hooks: uvicorn_hooks.UvicornHooks | None = None
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":
             daphne_hooks.raise_open_files()
             await process.start()
+            hooks = uvicorn_hooks.UvicornHooks.behind(receive, process)
+            if hooks is not None:
+                hooks.install()
             await send({"type": "lifespan.startup.complete"})
         elif message["type"] == "lifespan.shutdown":
-            process.begin_drain()
-            await asyncio.sleep(process.settings.drain_wait_seconds)
-            await process.close_connections()
+            if hooks is None or not hooks.is_drained:
+                process.begin_drain()
+                await asyncio.sleep(process.settings.drain_wait_seconds)
+                await process.close_connections()
             await process.stop()
             await send({"type": "lifespan.shutdown.complete"})
             return

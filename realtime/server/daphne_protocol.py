@@ -95,6 +95,7 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
     _fragments = 0
     _waiting_at_last_look = -1
     _held = b""
+    _linger: Any = None
     _denial: dict[str, Any] | None = None
 
     def onOpen(self) -> None:
@@ -169,6 +170,8 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """The socket is gone."""
         client_socket, self.client_socket = self.client_socket, None
+        if self._linger is not None and self._linger.active():
+            self._linger.cancel()  # it would keep all of this alive
         super().onClose(wasClean, code, reason)
         if client_socket is not None:
             # autobahn reports what the client said; when the server closed, what it said itself is the truth.
@@ -260,7 +263,7 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
             self.client_socket.writer.disturbed()
         super().dropConnection(abort)
         if not abort:
-            _reactor().callLater(LINGER_SECONDS, self._cut)
+            self._linger = _reactor().callLater(LINGER_SECONDS, self._cut)
 
     def _cut(self) -> None:
         if self.transport is not None and self.transport.connected:

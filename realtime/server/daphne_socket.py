@@ -52,7 +52,7 @@ class DaphneWriter(FrameWriter):
     again is looked up at the next write. So a delivery touches this object and the socket, and nothing of Twisted.
     """
 
-    __slots__ = ("_is_clear", "_is_direct", "_limit", "_protocol", "_send", "_transport")
+    __slots__ = ("_is_clear", "_is_direct", "_limit", "_protocol", "_send", "_tcp", "_transport")
 
     def __init__(self, protocol: RealtimeProtocol, limit: BacklogLimit) -> None:
         super().__init__(limit)
@@ -61,15 +61,19 @@ class DaphneWriter(FrameWriter):
         self._limit = limit
         self._is_clear = False
         self._is_direct = type(self._transport) is tcp.Server and not self._transport.TLS
+        is_tcp = isinstance(self._transport, tcp.Server)
+        # Whose buffer holds what waits: under TLS that of the wrapped transport.
+        below = self._transport if is_tcp else getattr(self._transport, "transport", None)
+        self._tcp: Any = below if isinstance(below, tcp.Server) else None
         self._send: Callable[[bytes], int] = self._transport.socket.send if self._is_direct else _never
         if self._is_direct and self._transport.socket.family in (sockets.AF_INET, sockets.AF_INET6):
             self._transport.socket.setsockopt(sockets.IPPROTO_TCP, sockets.TCP_NOTSENT_LOWAT, UNSENT_LOW_BYTES)
 
     @property
     def backlog(self) -> int:
-        if not self._is_direct:
-            return 0  # a wrapped transport does not say; Twisted's own producer limits apply
-        transport = self._transport
+        transport = self._tcp
+        if transport is None:
+            return 0
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
         return waiting
 
@@ -86,8 +90,7 @@ class DaphneWriter(FrameWriter):
             self._is_clear = False
             self._transport.abortConnection()
             return
-        self.messages_out += batch.count
-        self.bytes_out += len(frames)
+        self.tally += batch.tally
         if sent != len(frames):
             self._is_clear = False
             self._buffer(frames[sent:])
@@ -109,8 +112,7 @@ class DaphneWriter(FrameWriter):
             self._is_clear = True
             self.write(batch)
             return
-        self.messages_out += batch.count
-        self.bytes_out += len(batch.joined)
+        self.tally += batch.tally
         self._buffer(batch.joined)
 
     def _buffer(self, frames: bytes) -> None:

@@ -1,0 +1,266 @@
+"""uvicorn's WebSocket protocol, with what uvicorn leaves out: our reasons, bounds, and an end for those who never read.
+
+Attributes of uvicorn and of ``websockets`` are touched here and in the two sibling modules only;
+``uvicorn_hooks.verify`` checks at start that they are what this code expects.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Close, Frame, Opcode
+from websockets.protocol import State
+from websockets.streams import StreamReader
+
+from realtime.protocol.closing import (
+    INTERNAL_ERROR,
+    POLICY_VIOLATION,
+    SERVICE_RESTART,
+    SLOW_CONSUMER,
+    TOO_BIG,
+    truncate_reason,
+)
+from realtime.protocol.frames import take_text_messages
+from realtime.server.socket import CLOSED_ABNORMALLY, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    from realtime.server.uvicorn_socket import UvicornSocket
+
+CLOSE_SECONDS = 2.0
+"""A client that has not answered a close frame by then is cut, unless it still reads what was written before."""
+
+FRAGMENTS_MAX = 1_024
+"""Frames in one message; uvicorn itself has no bound, and each costs more than its bytes."""
+
+INVALID_TEXT = 1007
+"""The close code for a text message that is not UTF-8."""
+
+BETWEEN_FRAMES = StreamReader.at_eof.__code__
+"""Where the parser of ``websockets`` waits while it has begun no frame."""
+
+
+class RealtimeProtocol(WebSocketsSansIOProtocol):
+    """One WebSocket of uvicorn. With a ``client_socket`` its messages bypass the ASGI queue."""
+
+    client_socket: UvicornSocket | None = None
+    _held = b""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._application, self.app = self.app, self._run
+
+    # -- from the client ---------------------------------------------------------------------------------------------
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came. Whole text frames, nearly all that clients send, are taken here; ``websockets`` does the rest.
+
+        Its parser costs many times as much per message. It stays in charge of everything but the plain case: what it
+        has begun (a fragment, half a frame), and every violation.
+        """
+        if self._held:
+            self._held += data
+            return
+        if self.client_socket is not None and self.conn.state is State.OPEN and self._is_between_messages():
+            messages, data = take_text_messages(data, self.config.ws_max_size)
+            for message in messages:
+                self.client_socket.received(message, False)
+            if messages and data:
+                # A close frame or a violation among them would end the connection before they are answered.
+                self._held = data
+                self.loop.call_soon(self._go_on)
+                return
+        if data:
+            self._parse(data)
+
+    def _go_on(self) -> None:
+        """The application has had its turn: the rest is for the parser."""
+        data, self._held = self._held, b""
+        self._parse(data)
+
+    def _parse(self, data: bytes) -> None:
+        if self._has_failed():
+            return  # what still comes is thrown away
+        self.conn.receive_data(data)
+        self.handle_events()  # also what came before a violation
+        if self._has_failed():
+            self.handle_parser_exception()
+
+    def _has_failed(self) -> bool:
+        return self.conn.parser_exc is not None
+
+    def send_receive_event_to_app(self) -> None:
+        """A whole message came."""
+        is_text = self.curr_msg_data_type == "text"
+        message = b"".join(self.frames)
+        if is_text and not self.close_sent and not _is_utf8(message):
+            self.close_with(INVALID_TEXT, "")
+        if self.client_socket is None:
+            super().send_receive_event_to_app()
+            return
+        self.frames = []
+        if not self.close_sent:
+            self.client_socket.received(message, not is_text)
+
+    def handle_cont(self, event: Frame) -> None:
+        """One more frame of a message."""
+        if len(self.frames) >= FRAGMENTS_MAX:
+            self.close_with(POLICY_VIOLATION.code, POLICY_VIOLATION.reason)
+        if not self.close_sent:
+            super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """The client pings."""
+        if self.close_sent:
+            self.conn.data_to_send()  # nothing follows a close frame
+            return
+        self._flush()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The socket is gone."""
+        super().connection_lost(exc)
+        client_socket, self.client_socket = self.client_socket, None
+        if client_socket is not None:
+            client_socket.writer.ended()
+            client_socket.ended(self._close_code())
+
+    def pause_reading(self) -> None:
+        """Stop reading the client's socket: its kernel holds the rest back."""
+        if not self.transport.is_closing():
+            self.transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        """Read again."""
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+
+    def pause_writing(self) -> None:
+        """More waits for the client than may wait at rest."""
+        super().pause_writing()
+        if self.client_socket is not None:
+            self.client_socket.writer.fell_behind()
+
+    def resume_writing(self) -> None:
+        """It has read enough of it."""
+        super().resume_writing()
+        if self.client_socket is not None:
+            self.client_socket.writer.caught_up()
+
+    # -- from the application ----------------------------------------------------------------------------------------
+
+    async def send(self, message: Any) -> None:
+        """An ASGI message of the application."""
+        if message["type"] == "websocket.close" and self.conn.state is State.OPEN:
+            # uvicorn's own would wait for a client that does not read, and raise for a long reason.
+            code, reason = message.get("code") or 1000, message.get("reason") or ""
+            self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+            self.close_with(code, reason)
+            return
+        await super().send(message)
+        if self.initial_response is not None and self.close_sent:
+            # A refusal ends the handshake as well; uvicorn forgets that, and logs that it was never completed.
+            self.handshake_complete = True
+
+    async def _run(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._application(scope, receive, send)
+        except Exception:
+            self.close_with(INTERNAL_ERROR.code, INTERNAL_ERROR.reason)  # uvicorn would cut the connection
+            raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the handshake is complete and nobody has begun to close."""
+        return self.conn.state is State.OPEN and not self.transport.is_closing()
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def close_with(self, code: int, reason: str) -> None:
+        """Send a close frame behind all that waits. Whatever the client does, the socket ends soon."""
+        if not self.is_open:
+            return
+        self.conn.send_close(code, truncate_reason(reason).decode("utf-8"))
+        self._flush()
+        self.close_sent = True
+        self.resume_reading()  # the answer to the close frame must be seen
+        self._end_soon()
+
+    def handle_close(self, event: Frame) -> None:
+        """The client sent a close frame, of its own accord or as an answer."""
+        super().handle_close(event)
+        self._end_soon()
+
+    def handle_parser_exception(self) -> None:
+        """The client violated the protocol or a limit. It is told, and not by a reset: what it still sends is read."""
+        closed = self.conn.close_sent
+        if closed is None:  # not even open
+            self.transport.abort()
+            return
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": closed.code, "reason": closed.reason})
+        self._flush()
+        self.close_sent = True
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.resume_reading()
+        self._end_soon()
+
+    def keepalive_timeout(self) -> None:
+        """A ping was not answered."""
+        super().keepalive_timeout()
+        self._end_soon()
+
+    def shutdown(self) -> None:
+        """The server ends. After a drain only those are here that do not answer, and consumers other than ours."""
+        if self.client_socket is not None:
+            self.close_with(SERVICE_RESTART.code, SERVICE_RESTART.reason)
+        super().shutdown()
+        self._end_soon()
+
+    def _flush(self) -> None:
+        """Write what ``websockets`` has to say by itself, with our reason where a message is too big."""
+        frames = self.conn.data_to_send()
+        closed = self.conn.close_sent
+        if closed is not None and closed.code == TOO_BIG.code:
+            frames = [_TOO_BIG_FRAME if frame[:1] == _TOO_BIG_FRAME[:1] else frame for frame in frames]
+        self.transport.write(b"".join(frames))
+
+    def _end_soon(self) -> None:
+        """The last frame was written; whatever the client does, the socket ends."""
+        if self.client_socket is not None:
+            self.client_socket.writer.ended()
+        if self.close_timer is None and not self.disconnected:
+            self.close_timer = self.loop.call_later(CLOSE_SECONDS, self._cut, -1)
+
+    def _cut(self, waiting_before: int) -> None:
+        waiting = self.transport.get_write_buffer_size()
+        closed = self.conn.close_sent
+        is_slow = closed is not None and closed.code == SLOW_CONSUMER.code
+        if is_slow or waiting in (0, waiting_before):
+            self.transport.abort()
+        else:
+            self.close_timer = self.loop.call_later(CLOSE_SECONDS, self._cut, waiting)
+
+    def _close_code(self) -> int:
+        """When the server closed first, what it said is the truth, else what the client said."""
+        conn = self.conn
+        if conn.close_sent is not None and not conn.close_rcvd_then_sent:
+            return conn.close_sent.code
+        return CLOSED_ABNORMALLY if conn.close_rcvd is None else conn.close_rcvd.code
+
+    def _is_between_messages(self) -> bool:
+        """Whether the parser has begun neither a frame nor a message."""
+        innermost: Any = self.conn.parser
+        while innermost.gi_yieldfrom is not None:
+            innermost = innermost.gi_yieldfrom
+        return innermost.gi_code is BETWEEN_FRAMES and self.conn.current_size is None
+
+
+def _is_utf8(message: bytes) -> bool:
+    try:
+        message.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+_TOO_BIG_FRAME = Frame(Opcode.CLOSE, Close(TOO_BIG.code, TOO_BIG.reason).serialize()).serialize(mask=False)
