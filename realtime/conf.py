@@ -102,7 +102,7 @@ class Settings:
         128 * 1024, "bytes of one room that leave in one write", unit="bytes", least=1024, most=16 * MIB
     )
     deliver_slice_members: int = _setting(
-        2_000, "members of a big room served before other work gets its turn", least=10, most=1_000_000
+        1_000, "members of a big room served before other work gets its turn", least=10, most=1_000_000
     )
     listen_backlog: int = _setting(1024, "connections that the kernel may hold before they are accepted", least=1)
     ping_interval_seconds: float = _setting(

@@ -182,8 +182,9 @@ def test_close_codes_reach_the_client(start_node: StartNode, loop: str) -> None:
             assert peer.closed()[0] == code
 
 
-def test_what_came_before_a_violation(node: DaphneNode) -> None:
-    """A command that was complete is carried out, also when it came in fragments and in one read with the violation."""
+def test_what_comes_before_and_after_a_violation(node: DaphneNode) -> None:
+    """A command that was complete is carried out, also in fragments and in one read with the violation; later messages are for
+    others."""
     with Peer(node.port) as breaks, Peer(node.port) as member:
         for peer in (breaks, member):
             peer.do("join", room="violation")
@@ -194,6 +195,10 @@ def test_what_came_before_a_violation(node: DaphneNode) -> None:
         )
         assert breaks.closed()[0] == 1002
         assert member.expect("room")["data"] == "last words"
+        for number in range(10):
+            member.send(command("room", room="violation", data=number, echo=True))
+            assert member.expect("room")["data"] == number
+        assert breaks.rest() == []
 
 
 async def test_a_message_over_the_limit(node: DaphneNode, connect: Connect) -> None:
