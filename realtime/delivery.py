@@ -13,6 +13,10 @@ from realtime.protocol.frames import FrameBatch
 from realtime.server.writer import FrameWriter
 
 
+SLICE_BYTES = 16 * 1024 * 1024
+"""A slice also ends after that many bytes to all of its members: copying them is what takes the time then."""
+
+
 class Run:
     """Consecutive publications for one audience. ``skips``: by connection id, which of ``texts`` it does not get."""
 
@@ -48,16 +52,17 @@ class Deliverer:
         A big audience is served in slices with other work between them; who has left meanwhile gets nothing any more,
         and who has joined meanwhile does not get these publications, which are older than its ``joined``.
         """
-        if len(writers) <= self._slice:
-            self.deliver_now(writers, run)
-            return
         batch = FrameBatch(run.texts)
+        step = max(1, min(self._slice, SLICE_BYTES // len(batch.joined)))
+        if len(writers) <= step:
+            self._account(run, write_all(writers, batch, run.skips))
+            return
         everyone = list(writers.items())
         deliveries = 0
-        for start in range(0, len(everyone), self._slice):
+        for start in range(0, len(everyone), step):
             if start:
                 await asyncio.sleep(0)
-            present = {name: writer for name, writer in everyone[start : start + self._slice] if name in writers}
+            present = {name: writer for name, writer in everyone[start : start + step] if name in writers}
             deliveries += write_all(present, batch, run.skips)
         self._account(run, deliveries)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from realtime.delivery import Deliverer, Run, write_all
+from realtime.delivery import SLICE_BYTES, Deliverer, Run, write_all
 from realtime.hub import Hub, Member
 from realtime.instrument import Instrument
 from realtime.protocol.frames import FrameBatch
@@ -80,6 +80,17 @@ async def test_who_leaves_between_two_slices_gets_nothing_any_more() -> None:
     await delivering
     assert writers["c"].texts == []
     assert writers["d"].texts == [b"1"]
+
+
+async def test_big_messages_make_small_slices() -> None:
+    """So that a few megabytes to many members do not stall the loop."""
+    hub, writers = audience("a", "b")
+    run = run_of((b"x" * (SLICE_BYTES // 2 + 1), None))
+    delivering = asyncio.create_task(Deliverer(Instrument(), 100).deliver(hub.writers, run))
+    await asyncio.sleep(0)
+    assert (len(writers["a"].texts), len(writers["b"].texts)) == (1, 0)
+    await delivering
+    assert len(writers["b"].texts) == 1
 
 
 def test_a_run_is_full_by_messages_or_bytes() -> None:
