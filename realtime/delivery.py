@@ -12,7 +12,6 @@ from realtime.instrument import Instrument
 from realtime.protocol.frames import FrameBatch
 from realtime.server.writer import FrameWriter
 
-
 SLICE_BYTES = 16 * 1024 * 1024
 """A slice also ends after that many bytes to all of its members: copying them is what takes the time then."""
 

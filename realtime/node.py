@@ -48,6 +48,7 @@ from realtime.protocol.names import (
     node_id_of,
 )
 from realtime.receipts import Receipts
+from realtime.server.writer import nobody
 from realtime.subscriptions import Subscriptions
 from realtime.tasks import TaskGroup
 from realtime.trust import Gap, Trust
@@ -257,6 +258,7 @@ class Node:
         for name in list(member.rooms):
             self.leave(member, name)
         self.hub.remove(member)
+        member.writer.on_backlog = nobody  # it holds the member, which holds the writer
         self._backlogged.pop(member.id, None)
         if member.user is not None:
             self.subscriptions.release(group_of_user(member.user))

@@ -42,6 +42,7 @@ class Publisher:
         self._deadline = 0.0  # of what is published in this turn
         self._is_flushing = False
         self._watch: asyncio.TimerHandle | None = None
+        self._grace_ends = 0.0  # when the last grace is over; an entry that had it is really late
 
     def publish(self, header: bytes, payload: bytes) -> asyncio.Future[int | None]:
         """`header` from `header_for`. See Backplane.publish for the promise."""
@@ -130,7 +131,7 @@ class Publisher:
         now, deadline = self._loop.time(), self._pending[0][2]
         if deadline > now:
             self._watch = self._loop.call_at(deadline, self._expire)
-        elif now - deadline > LATE_SECONDS:
+        elif deadline != self._grace_ends or now - deadline > LATE_SECONDS:
             self._give_grace(now)
         elif self.link.connection is not None:
             self.link.drop(f"a PUBLISH was not answered within {PUBLISH_SECONDS:g} s")
@@ -139,9 +140,9 @@ class Publisher:
 
     def _give_grace(self, now: float) -> None:
         """Our own loop stood still: the answers may be in the socket, unread."""
-        renewed = ((future, size, now + GRACE_SECONDS) for future, size, _ in self._pending)
-        self._pending = deque(renewed)
-        self._watch = self._loop.call_at(now + GRACE_SECONDS, self._expire)
+        ends = self._grace_ends = now + GRACE_SECONDS
+        self._pending = deque((future, size, ends) for future, size, _ in self._pending)
+        self._watch = self._loop.call_at(ends, self._expire)
 
 
 def _fail(future: asyncio.Future[int | None], error: BackplaneUnavailable) -> asyncio.Future[int | None]:

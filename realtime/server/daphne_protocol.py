@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import sys
+import termios
 import time
 from collections import deque
 from functools import lru_cache
@@ -12,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from autobahn.websocket.protocol import TrafficStats
 from daphne.ws_protocol import WebSocketProtocol
 from twisted.internet import tcp
+from twisted.web.http import HTTPChannel
 
 from realtime.protocol.closing import INTERNAL_ERROR, POLICY_VIOLATION, SLOW_CONSUMER, TOO_BIG, truncate_reason
 from realtime.protocol.frames import take_text_messages
@@ -104,7 +108,10 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         # The HTTP channel with its request stays alive as the transport's producer. Whatever wraps the transport (TLS)
         # uses the producer itself.
         if type(self.transport) is tcp.Server:
+            channel = self.transport.producer
             self.transport.unregisterProducer()  # type: ignore[no-untyped-call]
+            if isinstance(channel, HTTPChannel):
+                channel.requests = []  # it and its request would keep each other alive
         for name in HANDSHAKE_ATTRIBUTES:
             self.__dict__.pop(name, None)
         self.trafficStats = SHARED_STATISTICS
@@ -173,6 +180,7 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         if self._linger is not None and self._linger.active():
             self._linger.cancel()  # it would keep all of this alive
         super().onClose(wasClean, code, reason)
+        self.__dict__.pop("is_closed", None)  # its result is this object: only a collection would free the two
         if client_socket is not None:
             # autobahn reports what the client said; when the server closed, what it said itself is the truth.
             own = self.localCloseCode if self.closedByMe else None
@@ -251,7 +259,10 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         if type(transport) is not tcp.Server:
             return 0
         waiting: int = len(transport.dataBuffer) - transport.offset + transport._tempDataLen
-        return waiting
+        in_kernel = (
+            fcntl.ioctl(transport.socket.fileno(), termios.TIOCOUTQ, bytes(4)) if transport.connected else bytes(4)
+        )
+        return waiting + int.from_bytes(in_kernel, sys.byteorder)
 
     def dropConnection(self, abort: bool = False) -> None:
         """Close the TCP connection; a client that never reads is cut after a while.

@@ -26,7 +26,7 @@ class FrameWriter(ABC):
         self.is_closing = False
         """Whether ``close`` was called."""
         self.guard = BacklogGuard(limit)
-        self.on_backlog: Callable[[], None] = _nobody
+        self.on_backlog: Callable[[], None] = nobody
 
     @property
     def messages_out(self) -> int:
@@ -60,5 +60,5 @@ class FrameWriter(ABC):
         return self.guard.is_slow(self.backlog, now)
 
 
-def _nobody() -> None:
+def nobody() -> None:
     """Nobody listens yet."""

@@ -183,8 +183,7 @@ def test_close_codes_reach_the_client(start_node: StartNode, loop: str) -> None:
 
 
 def test_what_comes_before_and_after_a_violation(node: DaphneNode) -> None:
-    """A command that was complete is carried out, also in fragments and in one read with the violation; later messages are for
-    others."""
+    """A command that was complete is carried out, also in one read with the violation; others go on."""
     with Peer(node.port) as breaks, Peer(node.port) as member:
         for peer in (breaks, member):
             peer.do("join", room="violation")
