@@ -27,7 +27,12 @@ application = realtime_application(inner)
 async def process(settings: Settings) -> AsyncIterator[Runtime]:
     """This process with a running node on the memory layer and without a database."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "realtime.layers.memory.MemoryChannelLayer"}}
-    settings.REALTIME = {"TRACKING_IS_ON": False, "COMMAND_MAX_BYTES": 2_000, "ROOMS_PER_CONNECTION_MAX": 3}
+    settings.REALTIME = {
+        "TRACKING_IS_ON": False,
+        "DRAIN_DEADLINE_SECONDS": 7.0,
+        "COMMAND_MAX_BYTES": 2_000,
+        "ROOMS_PER_CONNECTION_MAX": 3,
+    }
     process = runtime()
     process.reload_settings()
     await process.start()
