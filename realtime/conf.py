@@ -101,8 +101,8 @@ class Settings:
     batch_max_bytes: int = _setting(
         128 * 1024, "bytes of one room that leave in one write", unit="bytes", least=1024, most=16 * MIB
     )
-    deliver_slice_members: int = _setting(
-        1_000, "members of a big room served before other work gets its turn", least=10, most=1_000_000
+    deliver_slice_ms: float = _setting(
+        5.0, "a big room is served for that long before other work gets its turn", unit="ms", least=0.1, most=1_000
     )
     listen_backlog: int = _setting(1024, "connections that the kernel may hold before they are accepted", least=1)
     ping_interval_seconds: float = _setting(

@@ -6,14 +6,17 @@ Nothing here awaits inside one slice of members, and there is no task or queue p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 
 from realtime.instrument import Instrument
 from realtime.protocol.frames import FrameBatch
 from realtime.server.writer import FrameWriter
 
-SLICE_BYTES = 16 * 1024 * 1024
-"""A slice also ends after that many bytes to all of its members: copying them is what takes the time then."""
+STEP_MEMBERS = 250
+"""Members of a big audience that are served between two looks at the clock."""
+STEP_BYTES = 4 * 1024 * 1024
+"""A step also ends after that many bytes to all of its members: copying them is what takes the time then."""
 
 
 class Run:
@@ -39,31 +42,55 @@ class Run:
 
 
 class Deliverer:
-    """Writes runs to members, slice by slice."""
+    """Writes runs to members. What takes long is done in slices of ``slice_seconds``, with other work in between."""
 
-    def __init__(self, instrument: Instrument, slice_members: int) -> None:
+    def __init__(
+        self, instrument: Instrument, slice_seconds: float, *, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._instrument = instrument
-        self._slice = slice_members
+        self._slice = slice_seconds
+        self._clock = clock
+        self._slice_began = 0.0
+
+    def begin_batch(self) -> None:
+        """The loop has just had its turn: a slice begins."""
+        self._slice_began = self._clock()
 
     async def deliver(self, writers: Mapping[str, FrameWriter], run: Run) -> None:
         """Write ``run`` to every one of ``writers``, which are by connection id.
 
-        A big audience is served in slices with other work between them; who has left meanwhile gets nothing any more,
-        and who has joined meanwhile does not get these publications, which are older than its ``joined``.
+        A slice ends between two steps of a big audience, or between two runs. Who has left meanwhile gets nothing any
+        more, and who has joined meanwhile does not get these publications, which are older than its ``joined``.
         """
         batch = FrameBatch(run.texts)
-        step = max(1, min(self._slice, SLICE_BYTES // len(batch.joined)))
+        step = max(1, min(STEP_MEMBERS, STEP_BYTES // len(batch.joined)))
         if len(writers) <= step:
-            self._account(run, write_all(writers, batch, run.skips))
-            return
-        everyone = list(writers.items())
-        deliveries = 0
-        for start in range(0, len(everyone), step):
-            if start:
-                await asyncio.sleep(0)
-            present = {name: writer for name, writer in everyone[start : start + step] if name in writers}
-            deliveries += write_all(present, batch, run.skips)
+            deliveries = write_all(writers, batch, run.skips)
+        else:
+            deliveries = await self._in_steps(writers, batch, run.skips, step)
         self._account(run, deliveries)
+        await self._let_others_work()
+
+    async def _in_steps(
+        self, writers: Mapping[str, FrameWriter], batch: FrameBatch, skips: Mapping[str, set[int]], step: int
+    ) -> int:
+        everyone = list(writers.items())
+        deliveries, is_changed = 0, False
+        for start in range(0, len(everyone), step):
+            part = dict(everyone[start : start + step])
+            if is_changed:
+                part = {name: writer for name, writer in part.items() if name in writers}
+            deliveries += write_all(part, batch, skips)
+            is_changed = await self._let_others_work() or is_changed
+        return deliveries
+
+    async def _let_others_work(self) -> bool:
+        """End the slice if it has lasted long enough; whether it has."""
+        if self._clock() - self._slice_began < self._slice:
+            return False
+        await asyncio.sleep(0)
+        self._slice_began = self._clock()
+        return True
 
     def deliver_now(self, writers: Mapping[str, FrameWriter], run: Run) -> None:
         """Write ``run`` to a few writers, at once."""

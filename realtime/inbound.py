@@ -49,6 +49,7 @@ class Inbound:
         """Everything that arrived together. Awaited by the backplane before it hands over more."""
         node = self._node
         node.instrument.batch_received(len(batch))
+        node.deliverer.begin_batch()
         for audience, run in self._sort(batch):
             if audience is None:
                 await node.deliverer.deliver(node.hub.writers, run)

@@ -83,7 +83,7 @@ class Node:
         self.tasks = TaskGroup(self._task_failed)
         self.receipts = Receipts(settings.receipt_timeout_seconds)
         self.subscriptions = Subscriptions(backplane, self.tasks)
-        self.deliverer = Deliverer(instrument, settings.deliver_slice_members)
+        self.deliverer = Deliverer(instrument, settings.deliver_slice_ms / 1000)
         gather = settings.members_interval_ms / 1000
         self.missed = MissedNotices(self.hub, instrument, node_channel(self.id), gather)
         self.nodes = LiveNodes(self.id, settings.node_timeout_seconds, settings.heartbeat_seconds + STALL_SECONDS)

@@ -187,8 +187,9 @@ class Runtime:
         )
 
 
-GC_THRESHOLDS = (50_000, 20, 100)
-"""Python's own (700, 10, 10) make a full collection while some thousand clients connect."""
+GC_THRESHOLDS = (5_000, 5, 1_000)
+"""Python's own (700, 10, 10) make a full collection while some thousand clients connect. The first number bounds what a
+collection of young objects looks at (half a microsecond each), the first two multiplied that of the next generation."""
 
 
 def spare_the_loop_collections() -> None:

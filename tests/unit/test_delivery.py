@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import asyncio
 
-from realtime.delivery import SLICE_BYTES, Deliverer, Run, write_all
+from realtime.delivery import STEP_BYTES, STEP_MEMBERS, Deliverer, Run, write_all
 from realtime.hub import Hub, Member
 from realtime.instrument import Instrument
 from realtime.protocol.frames import FrameBatch
 from tests.unit.writers import RecordingWriter
+
+SECONDS = 0.01
+"""How long a slice lasts."""
+
+
+class Clock:
+    """Goes on by ``step`` seconds at each look."""
+
+    def __init__(self, step: float) -> None:
+        self.now = 0.0
+        self.step = step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
 
 
 class CountingInstrument(Instrument):
@@ -38,7 +53,7 @@ def run_of(*publications: tuple[bytes, str | None]) -> Run:
 def test_every_member_gets_the_same_batch_object() -> None:
     """Encoded once, one write per member."""
     hub, writers = audience("a", "b")
-    Deliverer(Instrument(), 100).deliver_now(hub.writers, run_of((b"1", None), (b"2", None)))
+    Deliverer(Instrument(), SECONDS).deliver_now(hub.writers, run_of((b"1", None), (b"2", None)))
     assert writers["a"].batches[0] is writers["b"].batches[0]
     assert len(writers["a"].batches) == 1
 
@@ -47,7 +62,7 @@ def test_a_sender_is_left_out_of_its_own_publications_only() -> None:
     """Inside one batch."""
     hub, writers = audience("a", "b", "c")
     run = run_of((b"1", "a"), (b"2", "b"), (b"3", None), (b"4", "a"))
-    Deliverer(Instrument(), 100).deliver_now(hub.writers, run)
+    Deliverer(Instrument(), SECONDS).deliver_now(hub.writers, run)
     assert writers["a"].texts == [b"2", b"3"]
     assert writers["b"].texts == [b"1", b"3", b"4"]
     assert writers["c"].texts == [b"1", b"2", b"3", b"4"]
@@ -56,7 +71,7 @@ def test_a_sender_is_left_out_of_its_own_publications_only() -> None:
 def test_a_sender_of_everything_gets_no_write_at_all() -> None:
     """Not even an empty one."""
     hub, writers = audience("a")
-    Deliverer(Instrument(), 100).deliver_now(hub.writers, run_of((b"1", "a")))
+    Deliverer(Instrument(), SECONDS).deliver_now(hub.writers, run_of((b"1", "a")))
     assert writers["a"].batches == []
 
 
@@ -64,29 +79,60 @@ def test_one_instrument_call_per_batch() -> None:
     """Never one per member; deliveries are counted exactly."""
     hub, _ = audience("a", "b", "c")
     instrument = CountingInstrument()
-    Deliverer(instrument, 100).deliver_now(hub.writers, run_of((b"1", "a"), (b"2", None)))
+    Deliverer(instrument, SECONDS).deliver_now(hub.writers, run_of((b"1", "a"), (b"2", None)))
     assert [batch[:2] for batch in instrument.batches] == [(2, 5)]
 
 
 async def test_who_leaves_between_two_slices_gets_nothing_any_more() -> None:
     """And who is still there gets everything; other work runs in between."""
-    hub, writers = audience("a", "b", "c", "d")
+    names = [f"c{number}" for number in range(3 * STEP_MEMBERS)]
+    hub, writers = audience(*names)
     room = hub.rooms["lobby"]
-    delivering = asyncio.create_task(Deliverer(Instrument(), 2).deliver(room.writers, run_of((b"1", None))))
+    deliverer = Deliverer(Instrument(), SECONDS, clock=Clock(SECONDS))
+    delivering = asyncio.create_task(deliverer.deliver(room.writers, run_of((b"1", None))))
     await asyncio.sleep(0)
-    assert writers["b"].texts == [b"1"]
-    assert writers["c"].texts == []
-    hub.leave(hub.connections["c"], "lobby")
+    first, second = names[STEP_MEMBERS - 1], names[STEP_MEMBERS]
+    assert writers[first].texts == [b"1"]
+    assert writers[second].texts == []
+    hub.leave(hub.connections[second], "lobby")
     await delivering
-    assert writers["c"].texts == []
-    assert writers["d"].texts == [b"1"]
+    assert writers[second].texts == []
+    assert all(writers[name].texts == [b"1"] for name in names if name != second)
 
 
-async def test_big_messages_make_small_slices() -> None:
+async def test_a_big_room_is_served_at_once_while_the_slice_lasts() -> None:
+    """A slice is time, not members: nothing is put off that is done soon."""
+    hub, writers = audience(*(f"c{number}" for number in range(3 * STEP_MEMBERS)))
+    deliverer = Deliverer(Instrument(), SECONDS, clock=Clock(SECONDS / 100))
+    deliverer.begin_batch()
+    delivering = asyncio.create_task(deliverer.deliver(hub.writers, run_of((b"1", None))))
+    await asyncio.sleep(0)
+    assert all(writer.texts == [b"1"] for writer in writers.values())
+    await delivering
+
+
+async def test_many_small_rooms_make_slices_too() -> None:
+    """What lasts is the whole batch."""
+    hub, writers = audience("a")
+    deliverer = Deliverer(Instrument(), SECONDS, clock=Clock(SECONDS * 0.6))
+
+    async def deliver_batch() -> None:
+        deliverer.begin_batch()
+        for text in (b"1", b"2", b"3"):
+            await deliverer.deliver(hub.writers, run_of((text, None)))
+
+    delivering = asyncio.create_task(deliver_batch())
+    await asyncio.sleep(0)
+    assert writers["a"].texts == [b"1", b"2"]
+    await delivering
+    assert writers["a"].texts == [b"1", b"2", b"3"]
+
+
+async def test_big_messages_make_small_steps() -> None:
     """So that a few megabytes to many members do not stall the loop."""
     hub, writers = audience("a", "b")
-    run = run_of((b"x" * (SLICE_BYTES // 2 + 1), None))
-    delivering = asyncio.create_task(Deliverer(Instrument(), 100).deliver(hub.writers, run))
+    run = run_of((b"x" * (STEP_BYTES // 2 + 1), None))
+    delivering = asyncio.create_task(Deliverer(Instrument(), SECONDS, clock=Clock(SECONDS)).deliver(hub.writers, run))
     await asyncio.sleep(0)
     assert (len(writers["a"].texts), len(writers["b"].texts)) == (1, 0)
     await delivering
