@@ -7,12 +7,14 @@ import time
 import uuid
 
 import pytest
+import redis
 
 from realtime.auth import issue_token
 from tests.acceptance.client import Client
 from tests.acceptance.conftest import Connect
 from tests.acceptance.nodes import acquainted
 from tests.support.cluster import Cluster
+from tests.support.servers import RedisServer
 
 AT_ONCE_SECONDS = 1.0  # what needs no time-out: far less than the 2 s of one, far more than a busy machine takes
 
@@ -224,3 +226,15 @@ async def test_publications_arrive_as_they_were_written(trio: list[Client]) -> N
     await trio[1].until(lambda: len(trio[1].pushes("private")) == len(texts), "all texts")
     frames = [frame for frame in trio[1].texts if '"private"' in frame]
     assert [frame.partition('"data":')[2].removesuffix("}") for frame in frames] == texts
+
+
+async def test_redis_delivers_once_to_each_node(
+    module_cluster: Cluster, redis_server: RedisServer, connect: Connect, room: str
+) -> None:
+    """However many members a room has: the nodes are subscribed, not the connections."""
+    for node in module_cluster.nodes:
+        for _ in range(5):
+            await (await connect(node.url)).join(room)
+    with redis.Redis.from_url(redis_server.url) as server:
+        channels = server.pubsub_channels(f"*{module_cluster.prefix}*{room}*")
+        assert [count for _, count in server.pubsub_numsub(*channels)] == [3]
