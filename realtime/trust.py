@@ -111,7 +111,7 @@ class Trust:
                 async with asyncio.timeout(self._echo_timeout):
                     await self._echo_is_back.wait()
             except TimeoutError:
-                await asyncio.sleep(random.uniform(0.1, 0.3))
+                await asyncio.sleep(self._echo_timeout * random.uniform(0.05, 0.15))  # nodes do not retry in step
                 continue
             if self._is_subscribed.is_set():
                 self.is_trusted = True
