@@ -125,6 +125,13 @@ class Settings:
     tracking_flush_seconds: float = _setting(
         1.0, "how often rows of nodes and connections are written", unit="s", least=0.05, most=60
     )
+    tracking_refresh_seconds: float = _setting(
+        30.0,
+        "how often rows of live connections are brought up to date, as far as these did something",
+        unit="s",
+        least=0.1,
+        most=3600,
+    )
     tracking_pending_max: int = _setting(
         100_000, "rows that may wait for the database; beyond that they are counted and lost", least=100
     )

@@ -47,6 +47,7 @@ class Connection(Member):
         "node",
         "opened_at",
         "rooms_at_end",
+        "told_mark",
         "transport",
     )
 
@@ -72,6 +73,8 @@ class Connection(Member):
         """Why the server ended it, if it did."""
         self.rooms_at_end = 0
         """How many rooms it was in when it ended."""
+        self.told_mark = 0
+        """``progress_mark`` when the tracker was last told what this connection did."""
         self._handlers = handlers
         self._unanswered = 0
         self._relief: asyncio.Future[None] | None = None
@@ -148,6 +151,10 @@ class Connection(Member):
         """The connection is over: nothing more is delivered to it. Safe to call twice."""
         self.rooms_at_end = self.rooms_at_end or len(self.rooms)
         self.node.remove(self)
+
+    def progress_mark(self) -> int:
+        """A number that is another one after the connection did anything that its row shows."""
+        return hash((self.last_active, self.messages_in, self.writer.tally, len(self.rooms)))
 
     async def _answer(self, command: Command) -> None:
         try:

@@ -1,14 +1,14 @@
 """How pending rows get into the database: in bulk, in one transaction, from whichever thread calls.
 
-Connections are written by ``executemany`` of two prepared statements instead of model instances: the writing
-thread shares the interpreter with the loop, and this holds the interpreter for a quarter of the time. Both
+Connections are written by ``executemany`` of a few prepared statements instead of model instances: the writing
+thread shares the interpreter with the loop, and this holds the interpreter for a quarter of the time. The
 statements are the same in SQLite and PostgreSQL.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
 from functools import cache
 from typing import Any
@@ -17,8 +17,18 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import DataError, IntegrityError, connections, models, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import F, Value
+from django.db.models.functions import Greatest
 
-from realtime.facts import ConnectionEnd, ConnectionFacts, NodeFacts, PendingRows
+from realtime.facts import (
+    ConnectionEnd,
+    ConnectionFacts,
+    ConnectionProgress,
+    ConnectionRow,
+    NodeFacts,
+    PendingRows,
+    Survey,
+)
 from realtime.models import ENDED_STATES, Connection, Node, NodeSample, NodeState
 
 logger = logging.getLogger("realtime.tracking")
@@ -43,6 +53,7 @@ _ENDING = (
     "bytes_out",
     "rooms",
 )
+_PROGRESS = ("last_seen", "messages_in", "messages_out", "bytes_in", "bytes_out", "rooms")
 _OPENING = (
     "id",
     "node",
@@ -56,6 +67,10 @@ _OPENING = (
 )
 
 
+def _nobody() -> None:
+    """Nobody wants to know."""
+
+
 def database_alias() -> str:
     """The database that these rows go to."""
     return router.db_for_write(Connection) or "default"
@@ -67,15 +82,15 @@ def missing_tables() -> list[str]:
     return [model._meta.db_table for model in (Node, NodeSample, Connection) if model._meta.db_table not in present]
 
 
-def write_what_is_accepted(rows: PendingRows) -> int:
+def write_what_is_accepted(rows: PendingRows, on_taken_for_dead: Callable[[], None] = _nobody) -> int:
     """Write ``rows``; the number of those that the database refuses for what is in them, found by halving."""
     try:
-        write(rows)
+        write(rows, on_taken_for_dead)
     except _REFUSALS as error:
         if len(rows) == 1:
             logger.error("tracking_row_refused error=%r", f"{type(error).__name__}: {error}")
             return 1
-        return sum(write_what_is_accepted(half) for half in rows.halves())
+        return sum(write_what_is_accepted(half, on_taken_for_dead) for half in rows.halves())
     return 0
 
 
@@ -88,40 +103,75 @@ def release(*, is_broken: bool) -> None:
         database.close_if_unusable_or_obsolete()
 
 
-def write(rows: PendingRows) -> None:
+def write(rows: PendingRows, on_taken_for_dead: Callable[[], None] = _nobody) -> None:
     """Write all of ``rows`` in one transaction, or none.
 
-    1. Deaths: ``state`` goes to dead by one conditional UPDATE; whoever changed it closes the node's
-       connections.
-    2. Nodes, and a sample of each.
-    3. Connections that opened (again), with their end if they have one; then the ends of those written
-       earlier.
-    4. A node that stopped has no live connections: whatever end was lost is made up.
+    1. The rows of all nodes concerned are locked, in one order, so that nodes do not wait for each other in a circle.
+    2. Deaths: ``state`` goes to dead by one conditional UPDATE; whoever changed it closes the node's
+       connections. The same for nodes that a survey did not find.
+    3. Own nodes, and a sample of each. One that others took for dead lives: ``on_taken_for_dead`` is called, and
+       the ids of its live connections follow in later rows. Before the commit, whose answer may be lost: once too
+       often does no harm.
+    4. Connections: see ``_Statements``.
+    5. A node that stopped has no live connections: whatever end was lost is made up.
     """
     alias = database_alias()
     database = connections[alias]
     with transaction.atomic(using=alias):
-        for node_id, at in rows.deaths.items():
-            _write_death(alias, node_id, at)
+        states = _locked_states(alias, {*rows.deaths, *rows.nodes})
+        for node_id in sorted(rows.deaths):
+            write_death(alias, node_id, rows.deaths[node_id])
+        for own_id, survey in rows.surveys.items():
+            _write_survey(alias, own_id, survey)
         _write_nodes(alias, list(rows.nodes.values()))
+        if any(
+            states.get(node.id) == NodeState.DEAD and node.state not in ENDED_STATES for node in rows.nodes.values()
+        ):
+            on_taken_for_dead()
         statements = _Statements(database)
         with database.cursor() as cursor:
             for sql, parameters in statements.of(rows):
                 cursor.executemany(sql, parameters)
         for node in rows.nodes.values():
             if node.state == NodeState.STOPPED:
-                _close_connections(alias, node.id, node.last_heartbeat, STOPPED_REASON)
+                close_connections(alias, node.id, node.last_heartbeat, STOPPED_REASON)
 
 
-def _write_death(alias: str, node_id: str, at: float) -> None:
+def _locked_states(alias: str, node_ids: Collection[str]) -> dict[str, str]:
+    if not node_ids:
+        return {}
+    nodes = Node.objects.using(alias).filter(id__in=node_ids).order_by("id")
+    if connections[alias].features.has_select_for_update:  # elsewhere a transaction that writes is alone
+        nodes = nodes.select_for_update()
+    return dict(nodes.values_list("id", "state"))
+
+
+def write_death(alias: str, node_id: str, at: float, *, ended_at: float | None = None) -> int | None:
+    """Mark a node as dead unless it has ended, or was seen after ``at``, and close its connections.
+
+    The number of those; None when it was not for us to do. ``ended_at``: when they ended, if not at ``at``.
+    """
     died = Node.objects.using(alias).filter(id=node_id, last_heartbeat__lte=_moment(at)).exclude(state__in=ENDED_STATES)
-    if died.update(state=NodeState.DEAD):
-        _close_connections(alias, node_id, at, DIED_REASON)
+    if not died.update(state=NodeState.DEAD):
+        return None
+    closed = close_connections(alias, node_id, at if ended_at is None else ended_at, DIED_REASON)
+    logger.info("node_rows_closed other=%s connections=%d", node_id, closed)
+    return closed
 
 
-def _close_connections(alias: str, node_id: str, at: float, reason: str) -> None:
+def close_connections(alias: str, node_id: str, at: float, reason: str) -> int:
+    """Close what is live of a node, at that moment or when it was last seen; returns how many."""
     live = Connection.objects.using(alias).filter(node=node_id, disconnected__isnull=True)
-    live.update(disconnected=_moment(at), close_code=DIED_CODE, close_reason=reason)
+    moment = Greatest(F("last_seen"), Value(_moment(at), output_field=models.DateTimeField()))
+    return live.update(disconnected=moment, close_code=DIED_CODE, close_reason=reason)
+
+
+def _write_survey(alias: str, own_id: str, survey: Survey) -> None:
+    """Nodes that died when nobody was there to notice."""
+    silent = Node.objects.using(alias).filter(last_heartbeat__lte=_moment(survey.since)).exclude(state__in=ENDED_STATES)
+    silent = silent.exclude(id__in={own_id, *survey.heard}).order_by("id")
+    for node_id, last_heartbeat in list(silent.values_list("id", "last_heartbeat")):
+        write_death(alias, node_id, survey.since, ended_at=seconds_of(last_heartbeat))
 
 
 def _write_nodes(alias: str, nodes: Sequence[NodeFacts]) -> None:
@@ -158,36 +208,61 @@ def _write_nodes(alias: str, nodes: Sequence[NodeFacts]) -> None:
 
 
 class _Statements:
-    """The two statements that write connections, for one database, and the parameters of each row."""
+    """The statements that write connections, for one database, and the parameters of each row.
+
+    1. Connections that opened, with what they did and their end, if there is one already.
+    2. Who connections turned out to be. 3. What live ones did. 4. Those that live although their node was taken for
+    dead: nothing but the end that was made up for them is taken back. 5. The ends of those that were written earlier.
+    """
 
     def __init__(self, database: BaseDatabaseWrapper) -> None:
         quote = database.ops.quote_name
         table = quote(Connection._meta.db_table)
-        column = {name: quote(str(_field(Connection, name).column)) for name in (*_OPENING, *_ENDING)}
         names = (*_OPENING, *_ENDING)
+        self._column = column = {name: quote(str(_field(Connection, name).column)) for name in names}
         renewed = ", ".join(f"{column[name]} = EXCLUDED.{column[name]}" for name in names if name != "id")
         self._upsert = (
             f"INSERT INTO {table} ({', '.join(column[name] for name in names)})"
             f" VALUES ({', '.join(['%s'] * len(names))}) ON CONFLICT ({column['id']}) DO UPDATE SET {renewed}"
         )
-        ending = ", ".join(f"{column[name]} = %s" for name in _ENDING)
-        self._end = f"UPDATE {table} SET {ending} WHERE {column['id']} = %s"
+        self._identify = self._update(table, ("user", "user_label"))
+        self._progress = self._update(table, _PROGRESS)
+        self._end = self._update(table, _ENDING)
+        reopened = ("disconnected", "close_code", "close_reason")
+        self._reopen = (
+            f"{self._update(table, reopened)} AND {column['close_code']} = %s AND {column['close_reason']} = %s"
+        )
         self._database = database
         self._users: models.ForeignKey[Any, Any] = Connection._meta.get_field("user")
 
-    def of(self, rows: PendingRows) -> Iterable[tuple[str, list[tuple[Any, ...]]]]:
+    def _update(self, table: str, names: Iterable[str]) -> str:
+        assigned = ", ".join(f"{self._column[name]} = %s" for name in names)
+        return f"UPDATE {table} SET {assigned} WHERE {self._column['id']} = %s"
+
+    def of(self, rows: PendingRows) -> list[tuple[str, list[tuple[Any, ...]]]]:
         """Each statement that has something to do, with its parameters."""
-        upserts = [
-            (*self._opening(row.opened), *self._ending(row.ended, row.opened.connected))
-            for row in rows.connections.values()
-            if row.opened is not None
-        ]
-        ends = [
-            (*self._ending(row.ended, 0), connection_id)
-            for connection_id, row in rows.connections.items()
-            if row.opened is None
-        ]
-        return [(sql, parameters) for sql, parameters in ((self._upsert, upserts), (self._end, ends)) if parameters]
+        upserts, users, progress, reopened, ends = (list[tuple[Any, ...]]() for _ in range(5))
+        for key, row in rows.connections.items():
+            if row.opened is not None:
+                upserts.append((*self._opening(row.opened), *self._state(row, row.opened.connected)))
+                continue
+            if row.user is not None:
+                label = _text(Connection, "user_label", row.user.user_label)
+                users.append((self._user(row.user.user), label, key))
+            if row.progress is not None:
+                progress.append((*self._progressed(row.progress), key))
+            if row.is_reopened:
+                reopened.append((None, None, "", key, DIED_CODE, DIED_REASON))
+            if row.ended is not None:
+                ends.append((*self._ending(row.ended), key))
+        statements = (
+            (self._upsert, upserts),
+            (self._identify, users),
+            (self._progress, progress),
+            (self._reopen, reopened),
+            (self._end, ends),
+        )
+        return [(sql, parameters) for sql, parameters in statements if parameters]
 
     def _opening(self, facts: ConnectionFacts) -> tuple[Any, ...]:
         return (
@@ -202,9 +277,25 @@ class _Statements:
             self._adapt(facts.connected),
         )
 
-    def _ending(self, end: ConnectionEnd | None, connected: float) -> tuple[Any, ...]:
-        if end is None:
-            return (self._adapt(connected), None, None, "", 0, 0, 0, 0, 0)
+    def _state(self, row: ConnectionRow, connected: float) -> tuple[Any, ...]:
+        if row.ended is not None:
+            return self._ending(row.ended)
+        if row.progress is not None:
+            last_seen, *counts = self._progressed(row.progress)
+            return (last_seen, None, None, "", *counts)
+        return (self._adapt(connected), None, None, "", 0, 0, 0, 0, 0)
+
+    def _progressed(self, done: ConnectionProgress) -> tuple[Any, ...]:
+        return (
+            self._adapt(done.last_seen),
+            done.messages_in,
+            done.messages_out,
+            done.bytes_in,
+            done.bytes_out,
+            done.rooms,
+        )
+
+    def _ending(self, end: ConnectionEnd) -> tuple[Any, ...]:
         return (
             self._adapt(end.last_seen),
             self._adapt(end.at),
@@ -230,6 +321,11 @@ class _Statements:
             return self._users.get_db_prep_save(key, self._database)
         except (ValidationError, ValueError, OverflowError):
             return None
+
+
+def seconds_of(moment: datetime) -> float:
+    """A moment from a row, as seconds since the epoch."""
+    return moment.timestamp()
 
 
 def _moment(seconds: float) -> datetime:

@@ -17,6 +17,7 @@ from realtime.instrument import Instrument
 from realtime.layers.backplane import backplane_for
 from realtime.limits import BacklogLimit
 from realtime.node import Node
+from realtime.progress import keep_rows_fresh, tell_who_lives
 from realtime.protocol.closing import SERVICE_RESTART
 from realtime.protocol.envelope import Heartbeat
 from realtime.tracking import ConnectionFacts, NodeFacts, NullTracker, Tracker
@@ -78,11 +79,16 @@ class Runtime:
             self.instrument,
             on_heartbeat=self._heartbeat,
             on_node_died=tracker.node_died,
+            on_identified=tracker.connection_identified,
+            on_survey=tracker.nodes_surveyed,
         )
         self.tracker, self.node, self.loop = tracker, node, asyncio.get_running_loop()
         await tracker.start()
         logger.info("node_starting node=%s backplane=%s", node.id, node.backplane.name)
         await node.start()
+        if settings.tracking_is_on:
+            refresh = keep_rows_fresh(node.hub, tracker, settings.tracking_refresh_seconds)
+            node.tasks.start("refresh rows", refresh)
         spare_the_loop_collections()
 
     def _new_tracker(self) -> NullTracker:
@@ -92,7 +98,13 @@ class Runtime:
             flush_seconds=self.settings.tracking_flush_seconds,
             pending_max=self.settings.tracking_pending_max,
             instrument=self.instrument,
+            on_taken_for_dead=self._taken_for_dead,
         )
+
+    def _taken_for_dead(self) -> None:
+        if self.node is not None:
+            logger.warning("node_taken_for_dead node=%s connections=%d", self.node.id, len(self.node.hub))
+            self.node.tasks.start("reopen rows", tell_who_lives(self.node.hub, self.tracker))
 
     def begin_drain(self) -> None:
         """Readiness turns red; no new connections."""

@@ -12,9 +12,19 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from realtime.facts import ConnectionEnd, ConnectionFacts, ConnectionRow, NodeFacts, NullTracker, PendingRows
+from realtime.facts import (
+    ConnectionEnd,
+    ConnectionFacts,
+    ConnectionProgress,
+    ConnectionRow,
+    ConnectionUser,
+    NodeFacts,
+    NullTracker,
+    PendingRows,
+    Survey,
+)
 from realtime.instrument import Instrument
 
 logger = logging.getLogger("realtime.tracking")
@@ -24,7 +34,7 @@ LAST_TRIES_SECONDS = 0.2
 BATCH_ROWS = 5_000
 """Connections written in one transaction; others wait that long for the write lock of SQLite."""
 
-__all__ = ["ConnectionEnd", "ConnectionFacts", "NodeFacts", "NullTracker", "Tracker"]
+__all__ = ["ConnectionEnd", "ConnectionFacts", "ConnectionProgress", "NodeFacts", "NullTracker", "Tracker"]
 
 
 class Tracker(NullTracker):
@@ -35,10 +45,18 @@ class Tracker(NullTracker):
     refuses the row itself, or at the deadline of ``stop``, and each is counted.
     """
 
-    def __init__(self, *, flush_seconds: float, pending_max: int, instrument: Instrument) -> None:
+    def __init__(
+        self,
+        *,
+        flush_seconds: float,
+        pending_max: int,
+        instrument: Instrument,
+        on_taken_for_dead: Callable[[], None] = lambda: None,
+    ) -> None:
         self._flush_seconds = flush_seconds
         self._pending_max = pending_max
         self._instrument = instrument
+        self._on_taken_for_dead = on_taken_for_dead  # called in the loop: tell which connections live
         self._lock = threading.Lock()  # around the exchange of _fresh; never held during I/O
         self._fresh = PendingRows()  # what the loop added since the thread looked
         self._carried = PendingRows()  # the thread's own: taken from _fresh, not written yet
@@ -62,6 +80,11 @@ class Tracker(NullTracker):
         """Rows that were given up since the start."""
         return self._lost
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether the database refuses, or half of what may wait waits."""
+        return self._failures > 0 or self.pending > self._pending_max // 2
+
     async def start(self) -> None:
         """Begin to write."""
         loop = asyncio.get_running_loop()
@@ -83,8 +106,20 @@ class Tracker(NullTracker):
             logger.error("tracking_rows_lost count=%d reason=%r", left, "the database did not take them in time")
 
     def connection_opened(self, facts: ConnectionFacts) -> None:
-        """A connection was accepted; or its row was closed by mistake and it still lives."""
+        """A connection was accepted."""
         self._add(facts.id, ConnectionRow(opened=facts))
+
+    def connection_identified(self, connection_id: str, user: str | None, label: str) -> None:
+        """A connection turned out to be a user's."""
+        self._add(connection_id, ConnectionRow(user=ConnectionUser(user=user, user_label=label)))
+
+    def connection_progressed(self, connection_id: str, progress: ConnectionProgress) -> bool:
+        """A live connection did something since this was last said. False when there is no room: say it again later."""
+        return self._put(connection_id, ConnectionRow(progress=progress))
+
+    def connection_lives(self, connection_id: str) -> None:
+        """A connection whose row may have been closed by mistake still lives; a row with its true end stays closed."""
+        self._add(connection_id, ConnectionRow(is_reopened=True))
 
     def connection_closed(
         self,
@@ -124,12 +159,20 @@ class Tracker(NullTracker):
         with self._lock:
             self._fresh.deaths[node_id] = time.time() if at is None else at
 
-    def _add(self, connection_id: str, row: ConnectionRow) -> None:
+    def nodes_surveyed(self, own_id: str, heard: Iterable[str], since: float) -> None:
+        """Rows of nodes that nobody heard, whose last heartbeat is older than ``since``, are those of dead ones."""
+        with self._lock:
+            self._fresh.surveys[own_id] = Survey(heard=frozenset(heard), since=since)
+
+    def _put(self, connection_id: str, row: ConnectionRow) -> bool:
         with self._lock:
             has_room = connection_id in self._fresh.connections or self.pending < self._pending_max
             if has_room:
                 self._fresh.add(connection_id, row)
-        if not has_room:
+        return has_room
+
+    def _add(self, connection_id: str, row: ConnectionRow) -> None:
+        if not self._put(connection_id, row):
             self._lose(1)
             if not self._overflowed:
                 self._overflowed = True
@@ -176,7 +219,7 @@ class Tracker(NullTracker):
             while self._carried:
                 batch = self._carried.take(BATCH_ROWS)
                 try:
-                    refused = rows.write_what_is_accepted(batch)
+                    refused = rows.write_what_is_accepted(batch, lambda: _in_loop(loop, self._on_taken_for_dead))
                 except BaseException:
                     batch.absorb(self._carried)
                     self._carried = batch

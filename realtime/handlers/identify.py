@@ -20,6 +20,10 @@ async def authenticate(connection: Connection, command: Authenticate) -> Authent
         raise Unauthorized("This connection belongs to another user.")
     if connection.user is None:
         await connection.node.identify(connection, identity.user)
+    known = connection.identity
+    if known.user is None or identity.label not in ("", known.label):
+        # The row keeps who the credential said it was, also when that is no user of this database.
+        connection.node.on_identified(connection.id, identity.user, identity.label or identity.user)
     connection.identity = identity
     expires_in = int((identity.expires_at or 0) - time.time())
     return Authenticated(user=identity.user, expires_in=expires_in, ref=echo_ref(command.ref))

@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.db import connection
 from django.db.backends.signals import connection_created
 
-from realtime.facts import ConnectionFacts, NodeFacts
+from realtime.facts import ConnectionFacts, ConnectionProgress, NodeFacts
 from realtime.instrument import Instrument
 from realtime.models import Connection, Node, NodeSample, NodeState
 from realtime.tracking import Tracker
@@ -61,6 +62,14 @@ def postgresql_settings(django_db_blocker: Any) -> Iterator[dict[str, Any]]:
         yield settings
 
 
+@pytest.fixture
+def postgresql(postgresql_settings: dict[str, Any], django_db_blocker: Any) -> Iterator[None]:
+    """A migrated PostgreSQL, empty."""
+    with django_db_blocker.unblock(), default_database(postgresql_settings):
+        call_command("flush", verbosity=0, interactive=False)
+        yield
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator[str]:
     """A migrated database of each kind, empty."""
@@ -68,10 +77,8 @@ def database(request: pytest.FixtureRequest, django_db_blocker: Any) -> Iterator
         request.getfixturevalue("sqlite_file")
         yield request.param
         return
-    settings = request.getfixturevalue("postgresql_settings")
-    with django_db_blocker.unblock(), default_database(settings):
-        call_command("flush", verbosity=0, interactive=False)
-        yield request.param
+    request.getfixturevalue("postgresql")
+    yield request.param
 
 
 def tracker(**settings: Any) -> Tracker:
@@ -165,8 +172,8 @@ def test_opening_and_closing_between_two_writes_is_one_pending_row(database: str
     assert Connection.objects.get().close_code == 1000
 
 
-def test_a_thousand_connects_are_a_handful_of_transactions(sqlite_file: Path) -> None:
-    """1,000 connections that open at once are committed once, not 1,000 times."""
+def test_a_thousand_connects_are_a_handful_of_transactions(database: str) -> None:
+    """1,000 connections that open, and half of them say who they are, are committed once, not 1,000 times."""
     statements: list[str] = []
 
     def count(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
@@ -179,6 +186,8 @@ def test_a_thousand_connects_are_a_handful_of_transactions(sqlite_file: Path) ->
     def scenario(subject: Tracker) -> None:
         for number in range(1_000):
             subject.connection_opened(facts(number))
+            if number % 2:
+                subject.connection_identified(facts(number).id, "7", "seven")
 
     connection_created.connect(watch)
     try:
@@ -186,7 +195,10 @@ def test_a_thousand_connects_are_a_handful_of_transactions(sqlite_file: Path) ->
     finally:
         connection_created.disconnect(watch)
 
-    assert (statements.count("BEGIN"), statements.count("INSERT")) == (1, 1)
+    # PostgreSQL's BEGIN is the driver's own and is not seen here: one statement is one transaction at most.
+    expected = {"sqlite": ["BEGIN", "INSERT"], "postgresql": ["INSERT"]}
+    assert [each for each in statements if each not in ("PRAGMA", "SELECT")] == expected[database]
+    assert Connection.objects.filter(user_label="seven").count() == 500
     assert Connection.objects.count() == 1_000
 
 
@@ -445,3 +457,265 @@ def test_the_thread_ends_and_keeps_no_connection(database: str) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'")
             assert cursor.fetchone() == (0,)
+
+
+def progress(**values: Any) -> ConnectionProgress:
+    known = {"messages_in": 1, "messages_out": 2, "bytes_in": 3, "bytes_out": 2**40, "rooms": 5}
+    return ConnectionProgress(**{"last_seen": NOW + 5, **known, **values})
+
+
+def columns(row: Connection) -> ConnectionProgress:
+    return progress(
+        last_seen=row.last_seen.timestamp(),
+        **{name: getattr(row, name) for name in ("messages_in", "messages_out", "bytes_in", "bytes_out", "rooms")},
+    )
+
+
+def test_a_live_row_shows_what_the_connection_did(database: str) -> None:
+    """Figures of a live connection are written over those of its row, which stays live and keeps the rest; the latest
+    of several wait as one row."""
+
+    async def scenario(subject: Tracker) -> None:
+        subject.connection_opened(facts(1, path="/ws/", user_label="alice"))
+        subject.connection_opened(facts(2))
+        await until(lambda: subject.pending == 0)
+        subject.connection_progressed(facts(1).id, progress(messages_in=99))
+        subject.connection_progressed(facts(1).id, progress())
+        assert subject.pending <= 1
+
+    run(scenario)
+
+    first, second = Connection.objects.order_by("id")
+    assert columns(first) == progress()
+    assert (first.is_live, first.path, first.user_label, first.connected.timestamp()) == (True, "/ws/", "alice", NOW)
+    assert (second.messages_in, second.last_seen.timestamp()) == (0, NOW)
+
+
+def test_figures_and_end_of_a_row_that_waits_are_one_row(database: str) -> None:
+    """What opens, acts and ends between two writes is written whole: figures of the end, not those before."""
+
+    def scenario(subject: Tracker) -> None:
+        subject.connection_opened(facts(1))
+        subject.connection_progressed(facts(1).id, progress())
+        subject.connection_opened(facts(2))
+        subject.connection_progressed(facts(2).id, progress())
+        end(subject, facts(2).id, messages_in=7)
+        assert subject.pending == 2
+
+    run(scenario, flush_seconds=60)
+
+    first, second = Connection.objects.order_by("id")
+    assert (columns(first), first.is_live) == (progress(), True)
+    assert (second.messages_in, second.messages_out, second.close_code) == (7, 0, 1000)
+
+
+def test_figures_that_find_no_room_are_no_loss(sqlite_file: Path) -> None:
+    """They are refused, to be told again later, and no row is counted as lost."""
+    told: list[bool] = []
+
+    def scenario(subject: Tracker) -> None:
+        for number in range(100):
+            subject.connection_opened(facts(number))
+        told.append(subject.connection_progressed(facts(5).id, progress()))
+        told.append(subject.connection_progressed(facts(500).id, progress()))
+
+    assert run(scenario, pending_max=100, flush_seconds=60).lost == 0
+    assert told == [True, False]
+
+
+@pytest.mark.parametrize("is_written", [True, False])
+def test_who_a_connection_turned_out_to_be_is_in_its_row(database: str, is_written: bool) -> None:
+    """User and label are renewed, whether the row was written before or waits; the rest of the row stays."""
+    user = User.objects.create_user("alice")
+
+    async def scenario(subject: Tracker) -> None:
+        subject.connection_opened(facts(path="/ws/"))
+        if is_written:
+            await until(lambda: subject.pending == 0)
+        subject.connection_identified(facts().id, str(user.pk), "alice")
+        subject.connection_progressed(facts().id, progress())
+
+    run(scenario, flush_seconds=0.05 if is_written else 60)
+
+    row = Connection.objects.get()
+    assert (row.user, row.user_label, row.path, row.is_live) == (user, "alice", "/ws/", True)
+    assert columns(row) == progress()
+
+
+def test_only_what_a_death_closed_is_reopened(database: str) -> None:
+    """The node that lives learns of its burial with its next heartbeat, once; rows that a judge closed are live again
+    with their figures, and those that ended before or meanwhile keep their true end."""
+    burials: list[str] = []
+
+    def arrange(subject: Tracker) -> None:
+        subject.node_seen(node_facts())
+        for number in (1, 2, 3):
+            subject.connection_opened(facts(number))
+            subject.connection_progressed(facts(number).id, progress())
+        end(subject, facts(1).id)
+
+    run(arrange)
+    run(lambda subject: subject.node_died("n1", NOW + 20))
+
+    async def come_back(subject: Tracker) -> None:
+        subject.node_seen(node_facts(last_heartbeat=NOW + 30))
+        await until(lambda: len(burials) == 1)
+        for number in (1, 2, 3):
+            subject.connection_lives(facts(number).id)
+        end(subject, facts(2).id, code=4000, reason="later", at=NOW + 31)
+        await until(lambda: subject.pending == 0)
+        subject.node_seen(node_facts(last_heartbeat=NOW + 35))
+
+    run(come_back, on_taken_for_dead=lambda: burials.append("n1"))
+
+    assert burials == ["n1"]
+    assert Node.objects.get().state == NodeState.READY
+    first, second, third = Connection.objects.order_by("id")
+    assert (first.close_code, first.close_reason) == (1000, "bye")
+    assert (second.close_code, second.close_reason) == (4000, "later")
+    assert (third.is_live, third.close_code, third.close_reason) == (True, None, "")
+    assert columns(third) == progress()
+
+
+def test_a_node_taken_for_dead_that_says_goodbye_has_stopped(database: str) -> None:
+    """It is not told to reopen anything; ends that it still knows are the true ones, what else is closed stays so."""
+    burials: list[str] = []
+
+    def arrange(subject: Tracker) -> None:
+        subject.node_seen(node_facts())
+        subject.connection_opened(facts(1))
+        subject.connection_opened(facts(2))
+
+    run(arrange)
+    run(lambda subject: subject.node_died("n1", NOW + 20))
+
+    def say_goodbye(subject: Tracker) -> None:
+        end(subject, facts(1).id, code=1012, reason="Service restart")
+        subject.node_seen(node_facts(last_heartbeat=NOW + 40, state="stopped"))
+
+    run(say_goodbye, on_taken_for_dead=lambda: burials.append("n1"))
+    run(lambda subject: subject.node_died("n1", NOW + 60))
+
+    assert burials == []
+    assert Node.objects.get().state == NodeState.STOPPED
+    rows = {row.id: (row.close_code, row.close_reason) for row in Connection.objects.all()}
+    assert rows == {facts(1).id: (1012, "Service restart"), facts(2).id: (1006, "node died")}
+
+
+def test_two_judges_at_the_same_moment_close_the_rows_once(database: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Whoever comes first closes all rows, and the other none."""
+
+    def arrange(subject: Tracker) -> None:
+        for node in ("n1", "n2", "n3"):
+            subject.node_seen(node_facts(node))
+        for number in range(200):
+            subject.connection_opened(facts(number, node=f"n{number % 2 + 1}"))
+
+    run(arrange)
+    ready = threading.Barrier(2)
+
+    def judge(at: float, order: tuple[str, str]) -> None:
+        def scenario(subject: Tracker) -> None:
+            for node in order:
+                subject.node_died(node, at)
+            subject.node_seen(node_facts(f"judge{at}", last_heartbeat=at))
+            ready.wait(10)
+
+        run(scenario)
+
+    with caplog.at_level(logging.INFO, "realtime.tracking"):
+        judges = [
+            threading.Thread(target=judge, args=(NOW + 20, ("n1", "n2"))),
+            threading.Thread(target=judge, args=(NOW + 21, ("n2", "n1"))),
+        ]
+        for thread in judges:
+            thread.start()
+        for thread in judges:
+            thread.join(30)
+
+    closings = [each for each in map(str.strip, caplog.messages) if each.startswith("node_rows_closed")]
+    assert sorted(closings) == [f"node_rows_closed other={node} connections=100" for node in ("n1", "n2")]
+    for node in ("n1", "n2"):
+        moments = set(Connection.objects.filter(node=node).values_list("disconnected", "close_reason"))
+        assert len(moments) == 1
+    assert Connection.objects.filter(disconnected__isnull=True).count() == 0
+
+
+def test_a_survey_closes_the_rows_of_nodes_that_nobody_saw_die(database: str) -> None:
+    """Silent since before the survey, and not heard in it: dead, their connections closed when they were last known to
+    live. The node itself, those that were heard, those that wrote since and those that stopped are left alone."""
+
+    def arrange(subject: Tracker) -> None:
+        states = {"gone": "ready", "heard": "ready", "stopped": "stopped", "own": "starting", "fresh": "ready"}
+        for number, (node, state) in enumerate(states.items()):
+            subject.connection_opened(facts(number, node=node))
+            subject.node_seen(node_facts(node, state=state, last_heartbeat=NOW + (500 if node == "fresh" else 3)))
+        subject.connection_opened(facts(9, node="gone"))
+        subject.connection_progressed(facts(9).id, progress(last_seen=NOW + 5))
+
+    run(arrange)
+    run(lambda subject: subject.nodes_surveyed("own", ["heard"], NOW + 400))
+
+    states = dict(Node.objects.values_list("id", "state"))
+    assert states == {"gone": "dead", "heard": "ready", "stopped": "stopped", "own": "starting", "fresh": "ready"}
+    live = set(Connection.objects.filter(disconnected__isnull=True).values_list("node", flat=True))
+    assert live == {"heard", "own", "fresh"}
+    closed = Connection.objects.filter(node="gone").order_by("id").values_list("disconnected", "close_reason")
+    assert [(moment.timestamp(), reason) for moment, reason in closed if moment] == [
+        (NOW + 3, "node died"),
+        (NOW + 5, "node died"),
+    ]
+
+
+def test_a_postgresql_that_hangs_delays_nothing(postgresql: None) -> None:
+    """While somebody holds the table, the loop goes on and rows wait; then all of them are written."""
+    slowest = 0.0
+
+    async def scenario(subject: Tracker) -> None:
+        nonlocal slowest
+        with psycopg.connect(**_address()) as locker:
+            locker.execute("LOCK TABLE realtime_connection IN ACCESS EXCLUSIVE MODE")
+            subject.connection_opened(facts(0))
+            await until(lambda: subject._carried_count == 1)  # the thread has taken it, and waits for the lock
+            for number in range(1, 200):
+                before = time.perf_counter()
+                subject.connection_opened(facts(number))
+                slowest = max(slowest, time.perf_counter() - before)
+            await until(lambda: _blocked(locker) == 1)
+            assert subject.pending == 200
+        await until(lambda: subject.pending == 0)
+
+    assert run(scenario).lost == 0
+    assert Connection.objects.count() == 200
+    assert slowest < 1  # the lock was held for as long as all of that took
+
+
+def test_a_postgresql_that_cuts_its_clients_costs_no_row(postgresql: None, caplog: pytest.LogCaptureFixture) -> None:
+    """A connection to the database that ends under the tracker is made again, and what waited is written."""
+
+    async def scenario(subject: Tracker) -> None:
+        for number in range(50):
+            subject.connection_opened(facts(number))
+            with psycopg.connect(**_address()) as killer:
+                killer.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+                )
+            await until(lambda: subject.pending == 0)
+
+    with caplog.at_level(logging.INFO, "realtime.tracking"):
+        assert run(scenario).lost == 0
+    connection.close()  # it was cut, too
+    assert Connection.objects.count() == 50
+    assert "tracking_restored" in caplog.text
+
+
+def _address() -> dict[str, Any]:
+    settings = connection.settings_dict
+    return {"host": settings["HOST"], "port": settings["PORT"], "user": settings["USER"], "dbname": settings["NAME"]}
+
+
+def _blocked(witness: psycopg.Connection[Any]) -> int:
+    """Sessions that wait for a lock."""
+    row = witness.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'").fetchone()
+    return int(row[0]) if row else 0
