@@ -2,6 +2,9 @@
 
 Nobody is judged while the judge's own echo is red, for one node timeout after it came back, or for one node timeout
 after the judge's own loop stood still: silence would then be the judge's own deafness.
+
+The judge looks five times in a heartbeat. So a node that was killed is taken for dead within NODE_TIMEOUT_SECONDS and
+one look; its rows are closed with the next write, TRACKING_FLUSH_SECONDS later: 17.1 s by default.
 """
 
 from __future__ import annotations
@@ -14,10 +17,33 @@ from realtime.protocol.envelope import Heartbeat, common_version
 
 @dataclass(slots=True)
 class LiveNode:
-    """Another node, as its last heartbeat described it. ``heard_at`` is the judge's clock, seconds."""
+    """Another node, as its last heartbeat described it.
+
+    ``heard_at`` and ``known_since`` (its first heartbeat) are of the judge's clock, seconds.
+    """
 
     heartbeat: Heartbeat
     heard_at: float
+    known_since: float
+
+
+STALL_SECONDS = 5.0
+"""A loop that stood still for longer makes the node distrust its own judgement of others."""
+
+
+def look_seconds(heartbeat_seconds: float) -> float:
+    """How often to look who is silent."""
+    return heartbeat_seconds / 5
+
+
+def stall_seconds(heartbeat_seconds: float, timeout_seconds: float) -> float:
+    """The gap between two looks from which the loop stood still.
+
+    In a shorter one nobody's silence can have grown beyond the timeout: their last heartbeat may be one and a little
+    older than the gap. But it is no stall when a look comes late.
+    """
+    look = look_seconds(heartbeat_seconds)
+    return max(2 * look, min(look + STALL_SECONDS, timeout_seconds - 1.3 * heartbeat_seconds))
 
 
 class LiveNodes:
@@ -30,6 +56,7 @@ class LiveNodes:
         self._nodes: dict[str, LiveNode] = {}
         self._may_judge_from = float("inf")
         self._looked_at: float | None = None
+        self._has_surveyed = False
         self.envelope_version = common_version([])
 
     def __len__(self) -> int:
@@ -48,10 +75,18 @@ class LiveNodes:
 
     def heard(self, heartbeat: Heartbeat, now: float) -> bool:
         """Another node spoke; True when it was not in the table."""
-        is_new = heartbeat.node not in self._nodes
-        self._nodes[heartbeat.node] = LiveNode(heartbeat, now)
+        known = self._nodes.get(heartbeat.node)
+        self._nodes[heartbeat.node] = LiveNode(heartbeat, now, now if known is None else known.known_since)
         self._agree()
-        return is_new
+        return known is None
+
+    def forgot_this(self, heartbeat: Heartbeat, now: float) -> bool:
+        """Whether a node that has just been heard had taken this one for dead: it did not know who has long known it.
+
+        Shorter than one timeout is no time to die in: then both have just become acquainted.
+        """
+        node = self._nodes.get(heartbeat.node)
+        return heartbeat.is_answer and node is not None and now - node.known_since > self._timeout
 
     def forget(self, node_id: str) -> bool:
         """A node said goodbye, or is dead; True when it was in the table."""
@@ -68,13 +103,20 @@ class LiveNodes:
         self._may_judge_from = now + self._timeout
 
     def silent(self, now: float) -> list[str]:
-        """The nodes to be taken for dead at ``now``. Call at every heartbeat: gaps show when the loop stood still."""
+        """The nodes to be taken for dead at ``now``. Call at every look: gaps show when the loop stood still."""
         if self._looked_at is not None and now - self._looked_at > self._stall:
             self._may_judge_from = max(self._may_judge_from, now + self._timeout)
         self._looked_at = now
         if now < self._may_judge_from:
             return []
         return [node_id for node_id, node in self._nodes.items() if now - node.heard_at > self._timeout]
+
+    def may_survey(self, now: float) -> bool:
+        """True once: when for the first time everybody who lives must have been heard. Call after ``silent``."""
+        if self._has_surveyed or now < self._may_judge_from:
+            return False
+        self._has_surveyed = True
+        return True
 
     def _agree(self) -> None:
         self.envelope_version = common_version(node.heartbeat.reads for node in self._nodes.values())

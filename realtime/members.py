@@ -3,7 +3,8 @@
 1. The first local watcher of a room makes the node ask all others (``watch``); each answers with its *roster*.
 2. From then on the others tell their changes to this node's channel, gathered for ``members_interval_ms``.
 3. Local and told changes are gathered again and pushed to the watchers: one push per room and interval at most.
-4. After an interruption, and when a node appears, the watched rooms are asked for again, and differences are changes.
+4. After an interruption the watched rooms are asked for again, and differences are changes; a node that appears, or
+   did not know this one any more, is asked alone.
 5. A node that says goodbye or dies takes its members with it.
 
 Rosters and changes of one node travel on one channel, so that they cannot overtake each other.
@@ -201,10 +202,14 @@ class MemberLists:
         self._schedule()
 
     def ask_again(self) -> None:
-        """Ask for every watched room anew: after an interruption, or because a node appeared."""
+        """Ask all nodes for every watched room anew, after an interruption."""
+        for rooms in self.questions():
+            self._ask(rooms)
+
+    def questions(self) -> list[list[str]]:
+        """Every watched room, in as many questions as they need."""
         rooms = self.watched_rooms
-        for start in range(0, len(rooms), ASK_ROOMS_MAX):
-            self._ask(rooms[start : start + ASK_ROOMS_MAX])
+        return [rooms[start : start + ASK_ROOMS_MAX] for start in range(0, len(rooms), ASK_ROOMS_MAX)]
 
     def close(self) -> None:
         """Stop telling anybody anything."""

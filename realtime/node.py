@@ -15,6 +15,8 @@ import secrets
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from realtime import __version__
 from realtime.conf import Settings
 from realtime.delivery import Deliverer
@@ -23,7 +25,7 @@ from realtime.hub import Hub, Member, Room
 from realtime.inbound import Inbound
 from realtime.instrument import Instrument
 from realtime.layers.backplane import Backplane
-from realtime.live_nodes import LiveNodes
+from realtime.live_nodes import LiveNodes, look_seconds, stall_seconds
 from realtime.members import MemberLists
 from realtime.missed import MissedNotices
 from realtime.protocol.closing import SLOW_CONSUMER
@@ -55,9 +57,6 @@ from realtime.trust import Gap, Trust
 
 logger = logging.getLogger("realtime.node")
 
-STALL_SECONDS = 5.0
-"""A loop that stood still for longer makes the node distrust its own judgement of others."""
-
 Published = asyncio.Future["int | None"]
 
 
@@ -72,6 +71,8 @@ class Node:
         *,
         on_heartbeat: Callable[[Heartbeat], None] = lambda heartbeat: None,
         on_node_died: Callable[[str], None] = lambda node_id: None,
+        on_identified: Callable[[str, str | None, str], None] = lambda connection_id, user, label: None,
+        on_survey: Callable[[str, list[str], float], None] = lambda own_id, heard, since: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = node_id_of(settings.name_of_node, secrets.token_hex(3))
@@ -86,7 +87,8 @@ class Node:
         self.deliverer = Deliverer(instrument, settings.deliver_slice_ms / 1000)
         gather = settings.members_interval_ms / 1000
         self.missed = MissedNotices(self.hub, instrument, node_channel(self.id), gather)
-        self.nodes = LiveNodes(self.id, settings.node_timeout_seconds, settings.heartbeat_seconds + STALL_SECONDS)
+        stall = stall_seconds(settings.heartbeat_seconds, settings.node_timeout_seconds)
+        self.nodes = LiveNodes(self.id, settings.node_timeout_seconds, stall)
         self.members = MemberLists(
             self.hub,
             ask=lambda rooms: self._publish(NODES_GROUP, Watch(v=self.version, node=self.id, rooms=rooms)),
@@ -110,6 +112,8 @@ class Node:
         self._clock = clock
         self._on_heartbeat = on_heartbeat
         self._on_node_died = on_node_died
+        self.on_identified = on_identified
+        self._on_survey = on_survey
         self._backlogged: dict[str, Member] = {}
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -154,6 +158,7 @@ class Node:
             await self._hold(group)
         self.trust.begin(len(self._probe_groups), is_subscribed=is_subscribed)
         self.tasks.start("heartbeat", self._beat())
+        self.tasks.start("judge", self._judge())
         self.tasks.start("backlogs", self._look_at_backlogs())
 
     def drain(self) -> None:
@@ -162,7 +167,7 @@ class Node:
         self._on_heartbeat(self.heartbeat())
 
     def _task_failed(self, name: str) -> None:
-        if name in ("heartbeat", "backlogs", "restore"):
+        if name in ("heartbeat", "judge", "backlogs", "restore"):
             logger.critical("node_failed node=%s task=%s", self.id, name)
             self._lifecycle = "failed"  # readiness is red for good: the supervisor or operator must restart it
 
@@ -296,12 +301,25 @@ class Node:
     # -- other nodes -------------------------------------------------------------------------------------------------
 
     def node_heard(self, heartbeat: Heartbeat) -> None:
-        """Another node lives; one that was not known is told of this node and asked for its members."""
-        if self.nodes.heard(heartbeat, self._clock()):
+        """Another node lives.
+
+        1. One that was not known is told of this node. 2. One that took this node for dead took it out of its groups.
+        3. In both directions, who did not know the other has forgotten what that one watches, and is asked again.
+        """
+        now = self._clock()
+        is_new = self.nodes.heard(heartbeat, now)
+        if is_new:
             logger.info("node_appeared node=%s other=%s", self.id, heartbeat.node)
-            if self.trust.is_trusted:
-                self.publish_to(heartbeat.node, self.heartbeat())
-                self.members.ask_again()
+        if not self.trust.is_trusted or self._lifecycle == "stopped":
+            return  # trust that comes back asks everybody
+        if is_new and not heartbeat.is_answer:
+            self.publish_to(heartbeat.node, msgspec.structs.replace(self.heartbeat(), is_answer=True))
+        if self.nodes.forgot_this(heartbeat, now):
+            logger.warning("node_was_forgotten node=%s by=%s", self.id, heartbeat.node)
+            self.backplane.was_forgotten()
+        if is_new or heartbeat.is_answer:
+            for rooms in self.members.questions():
+                self.publish_to(heartbeat.node, Watch(v=self.version, node=self.id, rooms=rooms))
 
     def node_gone(self, node_id: str) -> None:
         """Another node said goodbye, or is dead."""
@@ -328,19 +346,27 @@ class Node:
         )
 
     async def _beat(self) -> None:
-        """1. judge the last echo and probe again; 2. announce; 3. judge the others; 4. wait, a little unevenly, so
-        that the nodes of a cluster do not beat in time."""
-        while True:
+        """1. judge the last echo and probe again; 2. announce; 3. wait, a little unevenly, so that the nodes of a
+        cluster do not beat in time. A node that said goodbye speaks no more."""
+        while self._lifecycle != "stopped":
             self.trust.beat()
             self._on_heartbeat(self.heartbeat())
             if self.trust.is_trusted:
                 self.publish(NODES_GROUP, self.heartbeat())
-            for node_id in self.nodes.silent(self._clock()):
+            await asyncio.sleep(self.settings.heartbeat_seconds * random.uniform(0.9, 1.1))
+
+    async def _judge(self) -> None:
+        """1. who was silent for too long is dead; 2. once, whom nobody could hear die; 3. wait."""
+        while True:
+            now = self._clock()
+            for node_id in self.nodes.silent(now):
                 logger.warning("node_died node=%s other=%s", self.id, node_id)
                 self.instrument.node_died()
                 self.node_gone(node_id)
                 self._on_node_died(node_id)
-            await asyncio.sleep(self.settings.heartbeat_seconds * random.uniform(0.9, 1.1))
+            if self.nodes.may_survey(now):
+                self._on_survey(self.id, self.nodes.others, time.time() - self.settings.node_timeout_seconds)
+            await asyncio.sleep(look_seconds(self.settings.heartbeat_seconds) * random.uniform(0.9, 1.1))
 
     def _tell_members(self, node_id: str, changes: list[RosterChange]) -> None:
         self.publish_to(node_id, RosterChanges(v=self.version, node=self.id, changes=changes))

@@ -87,6 +87,9 @@ class Backplane(ABC):
     async def forget_node(self, channel: str) -> None:  # noqa: B027
         """Take a dead node out of this node's groups, where the backplane itself would keep it for long."""
 
+    def was_forgotten(self) -> None:  # noqa: B027
+        """Another node took this one for dead and may have called ``forget_node``: be in all groups again."""
+
 
 def backplane_for(layer: Any) -> Backplane:
     """The backplane over a channel layer: the layer's own if it has one, else one for any Channels layer."""

@@ -120,6 +120,10 @@ class StockBackplane(Backplane):
                 logger.info("dead_node_not_forgotten channel=%s error=%r", channel, error)
                 return
 
+    def was_forgotten(self) -> None:
+        """Whoever was taken out of its groups without its knowledge hears nothing, and may have missed something."""
+        self._recover()
+
     async def _add(self, groups: Collection[str]) -> None:
         try:
             for group in groups:

@@ -64,7 +64,10 @@ class Receipt(Envelope, frozen=True, tag="receipt"):
 
 
 class Heartbeat(Envelope, frozen=True, tag="heartbeat"):
-    """A node lives. ``reads``: envelope versions; ``statistics``: figures for people."""
+    """A node lives. ``reads``: envelope versions; ``statistics``: figures for people.
+
+    ``is_answer``: sent to one node alone, which this one did not know until now.
+    """
 
     node: str
     address: str
@@ -73,6 +76,7 @@ class Heartbeat(Envelope, frozen=True, tag="heartbeat"):
     started: float
     state: str
     statistics: dict[str, float] = {}
+    is_answer: bool = False
 
 
 class Goodbye(Envelope, frozen=True, tag="goodbye"):
