@@ -113,9 +113,9 @@ class Inbound:
                 node.trust.heard(envelope.shard, envelope.nonce)
             case Heartbeat():
                 if envelope.node != node.id:
-                    node.node_heard(envelope)
+                    node.neighbours.heard(envelope)
             case Goodbye():
-                node.node_gone(envelope.node)
+                node.neighbours.gone(envelope.node)
             case Watch():
                 if envelope.node != node.id:
                     rooms = node.members.node_watches(envelope.node, envelope.rooms)

@@ -3,8 +3,8 @@
 1. The first local watcher of a room makes the node ask all others (``watch``); each answers with its *roster*.
 2. From then on the others tell their changes to this node's channel, gathered for ``members_interval_ms``.
 3. Local and told changes are gathered again and pushed to the watchers: one push per room and interval at most.
-4. After an interruption the watched rooms are asked for again, and differences are changes; a node that appears, or
-   did not know this one any more, is asked alone.
+4. After an interruption the watched rooms are asked for again, and differences are changes; another node that appears,
+   was interrupted, or did not know this one any more, is asked alone.
 5. A node that says goodbye or dies takes its members with it.
 
 Rosters and changes of one node travel on one channel, so that they cannot overtake each other.

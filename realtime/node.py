@@ -1,7 +1,7 @@
 """The node: one per process. It joins the hub to the backplane.
 
 It publishes for its connections, delivers what comes back, and keeps the table of live nodes. Its parts:
-``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``live_nodes`` (others), ``trust`` (is the
+``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
 backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``inbound`` (sorts what
 arrives).
 """
@@ -15,8 +15,6 @@ import secrets
 import time
 from collections.abc import Callable
 
-import msgspec
-
 from realtime import __version__
 from realtime.conf import Settings
 from realtime.delivery import Deliverer
@@ -25,9 +23,9 @@ from realtime.hub import Hub, Member, Room
 from realtime.inbound import Inbound
 from realtime.instrument import Instrument
 from realtime.layers.backplane import Backplane
-from realtime.live_nodes import LiveNodes, look_seconds, stall_seconds
 from realtime.members import MemberLists
 from realtime.missed import MissedNotices
+from realtime.neighbours import Neighbours
 from realtime.protocol.closing import SLOW_CONSUMER
 from realtime.protocol.envelope import (
     READS,
@@ -87,8 +85,8 @@ class Node:
         self.deliverer = Deliverer(instrument, settings.deliver_slice_ms / 1000)
         gather = settings.members_interval_ms / 1000
         self.missed = MissedNotices(self.hub, instrument, node_channel(self.id), gather)
-        stall = stall_seconds(settings.heartbeat_seconds, settings.node_timeout_seconds)
-        self.nodes = LiveNodes(self.id, settings.node_timeout_seconds, stall)
+        self.neighbours = Neighbours(self, on_died=on_node_died, on_survey=on_survey, clock=clock)
+        self.nodes = self.neighbours.table
         self.members = MemberLists(
             self.hub,
             ask=lambda rooms: self._publish(NODES_GROUP, Watch(v=self.version, node=self.id, rooms=rooms)),
@@ -111,9 +109,7 @@ class Node:
         self._lifecycle = "starting"
         self._clock = clock
         self._on_heartbeat = on_heartbeat
-        self._on_node_died = on_node_died
         self.on_identified = on_identified
-        self._on_survey = on_survey
         self._backlogged: dict[str, Member] = {}
 
     # -- state -------------------------------------------------------------------------------------------------------
@@ -158,7 +154,7 @@ class Node:
             await self._hold(group)
         self.trust.begin(len(self._probe_groups), is_subscribed=is_subscribed)
         self.tasks.start("heartbeat", self._beat())
-        self.tasks.start("judge", self._judge())
+        self.tasks.start("judge", self.neighbours.judge())
         self.tasks.start("backlogs", self._look_at_backlogs())
 
     def drain(self) -> None:
@@ -300,34 +296,6 @@ class Node:
 
     # -- other nodes -------------------------------------------------------------------------------------------------
 
-    def node_heard(self, heartbeat: Heartbeat) -> None:
-        """Another node lives.
-
-        1. One that was not known is told of this node. 2. One that took this node for dead took it out of its groups.
-        3. In both directions, who did not know the other has forgotten what that one watches, and is asked again.
-        """
-        now = self._clock()
-        is_new = self.nodes.heard(heartbeat, now)
-        if is_new:
-            logger.info("node_appeared node=%s other=%s", self.id, heartbeat.node)
-        if not self.trust.is_trusted or self._lifecycle == "stopped":
-            return  # trust that comes back asks everybody
-        if is_new and not heartbeat.is_answer:
-            self.publish_to(heartbeat.node, msgspec.structs.replace(self.heartbeat(), is_answer=True))
-        if self.nodes.forgot_this(heartbeat, now):
-            logger.warning("node_was_forgotten node=%s by=%s", self.id, heartbeat.node)
-            self.backplane.was_forgotten()
-        if is_new or heartbeat.is_answer:
-            for rooms in self.members.questions():
-                self.publish_to(heartbeat.node, Watch(v=self.version, node=self.id, rooms=rooms))
-
-    def node_gone(self, node_id: str) -> None:
-        """Another node said goodbye, or is dead."""
-        if self.nodes.forget(node_id):
-            logger.info("node_gone node=%s other=%s", self.id, node_id)
-            self.members.node_gone(node_id)
-            self.tasks.start(f"forget {node_id}", self.backplane.forget_node(node_channel(node_id)))
-
     def may_be_alive(self, node_id: str) -> bool:
         """Whether a node is alive as far as this node can know; a young node does not know everybody yet."""
         return node_id in self.nodes or time.time() - self.started_at < self.settings.heartbeat_seconds
@@ -351,22 +319,8 @@ class Node:
         while self._lifecycle != "stopped":
             self.trust.beat()
             self._on_heartbeat(self.heartbeat())
-            if self.trust.is_trusted:
-                self.publish(NODES_GROUP, self.heartbeat())
+            self.neighbours.announce()
             await asyncio.sleep(self.settings.heartbeat_seconds * random.uniform(0.9, 1.1))
-
-    async def _judge(self) -> None:
-        """1. who was silent for too long is dead; 2. once, whom nobody could hear die; 3. wait."""
-        while True:
-            now = self._clock()
-            for node_id in self.nodes.silent(now):
-                logger.warning("node_died node=%s other=%s", self.id, node_id)
-                self.instrument.node_died()
-                self.node_gone(node_id)
-                self._on_node_died(node_id)
-            if self.nodes.may_survey(now):
-                self._on_survey(self.id, self.nodes.others, time.time() - self.settings.node_timeout_seconds)
-            await asyncio.sleep(look_seconds(self.settings.heartbeat_seconds) * random.uniform(0.9, 1.1))
 
     def _tell_members(self, node_id: str, changes: list[RosterChange]) -> None:
         self.publish_to(node_id, RosterChanges(v=self.version, node=self.id, changes=changes))
@@ -392,7 +346,7 @@ class Node:
         self.instrument.backplane_restored(seconds)
         logger.info("node_ready node=%s backplane=%s after_seconds=%.3f", self.id, self.backplane.name, seconds)
         self._on_heartbeat(self.heartbeat())
-        self.publish(NODES_GROUP, self.heartbeat())
+        self.neighbours.announce(was_interrupted=True)
         self.members.ask_again()
         if gap is None or gap:
             self.missed.tell(gap)

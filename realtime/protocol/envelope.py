@@ -66,7 +66,8 @@ class Receipt(Envelope, frozen=True, tag="receipt"):
 class Heartbeat(Envelope, frozen=True, tag="heartbeat"):
     """A node lives. ``reads``: envelope versions; ``statistics``: figures for people.
 
-    ``is_answer``: sent to one node alone, which this one did not know until now.
+    ``is_answer``: sent to one node alone, which this one did not know until now. ``was_interrupted``: this node hears
+    again, and may have missed questions and left changes untold.
     """
 
     node: str
@@ -77,6 +78,7 @@ class Heartbeat(Envelope, frozen=True, tag="heartbeat"):
     state: str
     statistics: dict[str, float] = {}
     is_answer: bool = False
+    was_interrupted: bool = False
 
 
 class Goodbye(Envelope, frozen=True, tag="goodbye"):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from realtime.live_nodes import LiveNodes
+import msgspec
+import pytest
+
+from realtime.conf import Settings
+from realtime.live_nodes import LiveNodes, look_seconds, stall_seconds
 from realtime.protocol.envelope import Heartbeat
 
 
@@ -78,3 +82,53 @@ def test_the_envelope_version_is_what_all_live_nodes_read() -> None:
     nodes.heard(heartbeat("old", [1]), 100)
     nodes.heard(heartbeat("new", [1, 2]), 100)
     assert nodes.envelope_version == 1
+
+
+def test_a_killed_node_is_buried_within_twenty_seconds() -> None:
+    """With the default settings, at the most unfavourable moment: its last heartbeat came just before its end, a look
+    just before its timeout, and a write just before the look."""
+    settings = Settings()
+    look = look_seconds(settings.heartbeat_seconds) * 1.1
+    assert settings.node_timeout_seconds + look + settings.tracking_flush_seconds < 18
+
+
+@pytest.mark.parametrize(("heartbeat_seconds", "timeout"), [(5, 15), (0.4, 2), (1, 5), (0.5, 1.5), (5, 10), (1, 600)])
+def test_in_a_gap_that_is_no_stall_nobody_dies_of_the_judges_own_silence(
+    heartbeat_seconds: float, timeout: float
+) -> None:
+    """The judge stands still right after a look, when the other's next heartbeat is about to come; awake it looks
+    before it listens."""
+    gap = stall_seconds(heartbeat_seconds, timeout)
+    assert gap > 1.1 * look_seconds(heartbeat_seconds)  # a look in time is no stall
+    nodes = LiveNodes("me", timeout, gap)
+    nodes.echo_back(0)
+    nodes.silent(1000)
+    nodes.heard(heartbeat("other"), 1000 - 1.1 * heartbeat_seconds)
+    assert nodes.silent(1000 + gap) == []
+
+
+def test_a_node_that_did_not_know_who_has_long_known_it_had_taken_it_for_dead() -> None:
+    """An answer to a first acquaintance is none, nor is a heartbeat to all."""
+    nodes = judge()
+    answer = msgspec.structs.replace(heartbeat("other"), is_answer=True)
+    nodes.heard(heartbeat("other"), 100)
+    nodes.heard(answer, 115)
+    assert not nodes.forgot_this(answer, 115)
+    nodes.heard(answer, 115.1)
+    assert nodes.forgot_this(answer, 115.1)
+    assert not nodes.forgot_this(heartbeat("other"), 115.1)
+    assert not nodes.forgot_this(msgspec.structs.replace(heartbeat("nobody"), is_answer=True), 115.1)
+
+
+def test_the_survey_comes_once_and_when_everybody_must_have_been_heard() -> None:
+    """One timeout after the first echo; an echo that is lost meanwhile puts it off."""
+    nodes = LiveNodes("me", timeout_seconds=15, stall_seconds=6)
+    assert not nodes.may_survey(0)
+    nodes.echo_back(1)
+    assert not nodes.may_survey(15.9)
+    nodes.echo_lost()
+    assert not nodes.may_survey(20)
+    nodes.echo_back(21)
+    assert not nodes.may_survey(35.9)
+    assert nodes.may_survey(36)
+    assert not nodes.may_survey(37)
