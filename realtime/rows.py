@@ -118,7 +118,7 @@ def write(rows: PendingRows, on_taken_for_dead: Callable[[], None] = _nobody) ->
     alias = database_alias()
     database = connections[alias]
     with transaction.atomic(using=alias):
-        states = _locked_states(alias, {*rows.deaths, *rows.nodes})
+        states = locked_states(alias, {*rows.deaths, *rows.nodes})
         for node_id in sorted(rows.deaths):
             write_death(alias, node_id, rows.deaths[node_id])
         for own_id, survey in rows.surveys.items():
@@ -137,7 +137,8 @@ def write(rows: PendingRows, on_taken_for_dead: Callable[[], None] = _nobody) ->
                 close_connections(alias, node.id, node.last_heartbeat, STOPPED_REASON)
 
 
-def _locked_states(alias: str, node_ids: Collection[str]) -> dict[str, str]:
+def locked_states(alias: str, node_ids: Collection[str]) -> dict[str, str]:
+    """The states of these nodes, which nobody else changes before this transaction ends."""
     if not node_ids:
         return {}
     nodes = Node.objects.using(alias).filter(id__in=node_ids).order_by("id")
@@ -159,9 +160,11 @@ def write_death(alias: str, node_id: str, at: float, *, ended_at: float | None =
     return closed
 
 
-def close_connections(alias: str, node_id: str, at: float, reason: str) -> int:
+def close_connections(alias: str, node_id: str, at: float, reason: str, *, opened_before: float | None = None) -> int:
     """Close what is live of a node, at that moment or when it was last seen; returns how many."""
     live = Connection.objects.using(alias).filter(node=node_id, disconnected__isnull=True)
+    if opened_before is not None:
+        live = live.filter(connected__lt=_moment(opened_before))
     moment = Greatest(F("last_seen"), Value(_moment(at), output_field=models.DateTimeField()))
     return live.update(disconnected=moment, close_code=DIED_CODE, close_reason=reason)
 
