@@ -505,7 +505,7 @@ def test_only_what_a_death_closed_is_reopened(database: str) -> None:
 
     def arrange(subject: Tracker) -> None:
         subject.node_seen(node_facts())
-        for number in (1, 2, 3):
+        for number in (1, 2, 3, 4):
             subject.connection_opened(facts(number))
             subject.connection_progressed(facts(number).id, progress())
         end(subject, facts(1).id)
@@ -526,11 +526,12 @@ def test_only_what_a_death_closed_is_reopened(database: str) -> None:
 
     assert burials == ["n1"]
     assert Node.objects.get().state == NodeState.READY
-    first, second, third = Connection.objects.order_by("id")
+    first, second, third, fourth = Connection.objects.order_by("id")
     assert (first.close_code, first.close_reason) == (1000, "bye")
     assert (second.close_code, second.close_reason) == (4000, "later")
     assert (third.is_live, third.close_code, third.close_reason) == (True, None, "")
     assert columns(third) == progress()
+    assert (fourth.close_code, fourth.close_reason) == (1006, "node died")  # nobody said that it lives
 
 
 def test_a_node_taken_for_dead_that_says_goodbye_has_stopped(database: str) -> None:
