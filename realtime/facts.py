@@ -81,7 +81,7 @@ class Survey:
     since: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True)  # never changed; a frozen one takes longer to make
 class ConnectionRow:
     """What is to be written of one connection: that it is there, what it did, how it ended.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from realtime.hub import Hub
 
 SLICE_CONNECTIONS = 100
-"""Looked at in one turn of the loop: one or two milliseconds, if all of them did something."""
+"""Looked at in one turn of the loop: under a millisecond, if all of them did something."""
 
 
 async def keep_rows_fresh(hub: Hub, tracker: NullTracker, every_seconds: float) -> None:
