@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import connections, models, transaction
 
 from realtime import rows
-from realtime.models import ENDED_STATES, Connection, Node, NodeSample, NodeState
+from realtime.models import ENDED_STATES, Connection, Node, NodeSample
 
 BATCH_ROWS = 500
 """Deleted in one transaction; under SQLite's old bound of 999 parameters in a statement."""
@@ -105,11 +105,8 @@ class Pruner:
     def _close_orphans(self) -> int:
         closed = 0
         for node_id in list(self._orphans.order_by().values_list("node", flat=True).distinct()):
-            with transaction.atomic(using=self._alias):
-                state = rows.locked_states(self._alias, [node_id]).get(node_id, NodeState.DEAD)
-                if state in ENDED_STATES:
-                    at = self._silent_since.timestamp()
-                    closed += rows.close_connections(self._alias, node_id, at, rows.DIED_REASON, opened_before=at)
+            of_node = self._orphans.filter(node=node_id)  # asks again for the state of the node
+            closed += rows.close_connections(of_node, self._silent_since.timestamp(), rows.DIED_REASON)
             self._pause()
         return closed
 

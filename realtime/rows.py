@@ -8,9 +8,9 @@ statements are the same in SQLite and PostgreSQL.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, tzinfo
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from django.conf import settings
@@ -106,67 +106,64 @@ def release(*, is_broken: bool) -> None:
 def write(rows: PendingRows, on_taken_for_dead: Callable[[], None] = _nobody) -> None:
     """Write all of ``rows`` in one transaction, or none.
 
-    1. The rows of all nodes concerned are locked, in one order, so that nodes do not wait for each other in a circle.
-    2. Deaths: ``state`` goes to dead by one conditional UPDATE; whoever changed it closes the node's
+    1. Deaths: ``state`` goes to dead by one conditional UPDATE; whoever changed it closes the node's
        connections. The same for nodes that a survey did not find.
-    3. Own nodes, and a sample of each. One that others took for dead lives: ``on_taken_for_dead`` is called, and
+    2. Own nodes, and a sample of each. One that others took for dead lives: ``on_taken_for_dead`` is called, and
        the ids of its live connections follow in later rows. Before the commit, whose answer may be lost: once too
        often does no harm.
-    4. Connections: see ``_Statements``.
-    5. A node that stopped has no live connections: whatever end was lost is made up.
+    3. Connections: see ``_Statements``.
+    4. A node that stopped has no live connections: whatever end was lost is made up.
+
+    It begins with writing, also to look at a state: on SQLite a transaction that reads first may be refused at once.
     """
     alias = database_alias()
     database = connections[alias]
     with transaction.atomic(using=alias):
-        states = locked_states(alias, {*rows.deaths, *rows.nodes})
-        for node_id in sorted(rows.deaths):
+        for node_id in sorted(rows.deaths):  # in one order: two nodes must not wait for each other
             write_death(alias, node_id, rows.deaths[node_id])
         for own_id, survey in rows.surveys.items():
             _write_survey(alias, own_id, survey)
+        for node in rows.nodes.values():
+            if _revive(alias, node):
+                on_taken_for_dead()
         _write_nodes(alias, list(rows.nodes.values()))
-        if any(
-            states.get(node.id) == NodeState.DEAD and node.state not in ENDED_STATES for node in rows.nodes.values()
-        ):
-            on_taken_for_dead()
         statements = _Statements(database)
         with database.cursor() as cursor:
             for sql, parameters in statements.of(rows):
                 cursor.executemany(sql, parameters)
         for node in rows.nodes.values():
             if node.state == NodeState.STOPPED:
-                close_connections(alias, node.id, node.last_heartbeat, STOPPED_REASON)
-
-
-def locked_states(alias: str, node_ids: Collection[str]) -> dict[str, str]:
-    """The states of these nodes, which nobody else changes before this transaction ends."""
-    if not node_ids:
-        return {}
-    nodes = Node.objects.using(alias).filter(id__in=node_ids).order_by("id")
-    if connections[alias].features.has_select_for_update:  # elsewhere a transaction that writes is alone
-        nodes = nodes.select_for_update()
-    return dict(nodes.values_list("id", "state"))
+                close_connections(_live(alias, node.id), node.last_heartbeat, STOPPED_REASON)
 
 
 def write_death(alias: str, node_id: str, at: float, *, ended_at: float | None = None) -> int | None:
-    """Mark a node as dead unless it has ended, or was seen after ``at``, and close its connections.
+    """Mark a node as dead unless it has ended, or was seen after ``at``, and close its connections; in a transaction.
 
     The number of those; None when it was not for us to do. ``ended_at``: when they ended, if not at ``at``.
     """
     died = Node.objects.using(alias).filter(id=node_id, last_heartbeat__lte=_moment(at)).exclude(state__in=ENDED_STATES)
     if not died.update(state=NodeState.DEAD):
         return None
-    closed = close_connections(alias, node_id, at if ended_at is None else ended_at, DIED_REASON)
-    logger.info("node_rows_closed other=%s connections=%d", node_id, closed)
+    closed = close_connections(_live(alias, node_id), at if ended_at is None else ended_at, DIED_REASON)
+    said = partial(logger.info, "node_rows_closed other=%s connections=%d", node_id, closed)
+    transaction.on_commit(said, using=alias)
     return closed
 
 
-def close_connections(alias: str, node_id: str, at: float, reason: str, *, opened_before: float | None = None) -> int:
-    """Close what is live of a node, at that moment or when it was last seen; returns how many."""
-    live = Connection.objects.using(alias).filter(node=node_id, disconnected__isnull=True)
-    if opened_before is not None:
-        live = live.filter(connected__lt=_moment(opened_before))
+def close_connections(live: models.QuerySet[Connection], at: float, reason: str) -> int:
+    """Close the rows of these live connections, at that moment or when they were last seen; returns how many."""
     moment = Greatest(F("last_seen"), Value(_moment(at), output_field=models.DateTimeField()))
     return live.update(disconnected=moment, close_code=DIED_CODE, close_reason=reason)
+
+
+def _live(alias: str, node_id: str) -> models.QuerySet[Connection]:
+    return Connection.objects.using(alias).filter(node=node_id, disconnected__isnull=True)
+
+
+def _revive(alias: str, node: NodeFacts) -> bool:
+    """Whether others took this node for dead, which goes on. One that ends has nothing left to reopen."""
+    dead = Node.objects.using(alias).filter(id=node.id, state=NodeState.DEAD)
+    return node.state not in ENDED_STATES and dead.update(state=node.state) > 0
 
 
 def _write_survey(alias: str, own_id: str, survey: Survey) -> None:

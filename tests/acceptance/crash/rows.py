@@ -11,12 +11,12 @@ from tests.acceptance.client import Client
 from tests.support.cluster import Cluster
 
 FAST = {
-    "REALTIME_HEARTBEAT_SECONDS": "0.4",
-    "REALTIME_NODE_TIMEOUT_SECONDS": "2",
+    "REALTIME_HEARTBEAT_SECONDS": "0.5",
+    "REALTIME_NODE_TIMEOUT_SECONDS": "4",
     "REALTIME_TRACKING_FLUSH_SECONDS": "0.2",
     "REALTIME_TRACKING_REFRESH_SECONDS": "0.5",
 }
-"""A sixth of the default times, or less."""
+"""A quarter of the default times, or less."""
 
 
 class Row(NamedTuple):
