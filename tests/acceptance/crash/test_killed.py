@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from realtime.auth import issue_token
 from tests.acceptance.client import Client
 from tests.acceptance.conftest import Connect
 from tests.acceptance.crash.rows import DIED, FAST, LIVE, connection_rows, ends, node_states
@@ -85,27 +84,6 @@ async def test_a_lone_node_that_was_killed_is_buried_by_its_successor(
     await eventually(lambda: survivor.id in connection_rows(cluster), "the new row is there")
     assert ends(cluster, [survivor]) == {LIVE}
     assert closings(cluster, dead) == 1
-
-
-async def test_rows_of_live_connections_are_kept_fresh(start_cluster: StartCluster, connect: Connect) -> None:
-    """While they live: what they sent, their rooms, and who they say they are, without any message being counted for
-    it."""
-    cluster = start_cluster(nodes=1, environment=FAST)
-    client = await (await connect(cluster.nodes[0].url)).join("one", "two")
-    await client.do("authenticate", token=issue_token("42"))
-
-    def is_fresh() -> bool:
-        row = connection_rows(cluster).get(client.id)
-        return row is not None and (row.is_live, row.user, row.messages_in, row.rooms) == (True, "42", 3, 2)
-
-    await eventually(is_fresh, "the row is fresh", SLOW_SECONDS)
-    await client.do("leave", room="two")
-
-    def has_left() -> bool:
-        row = connection_rows(cluster)[client.id]
-        return (row.is_live, row.messages_in, row.rooms) == (True, 4, 1)
-
-    await eventually(has_left, "the row is fresh again", SLOW_SECONDS)
 
 
 async def test_an_outage_of_redis_is_nobodys_death(
