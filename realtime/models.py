@@ -71,7 +71,9 @@ class Connection(models.Model):
     """One accepted client on one node. Live while ``disconnected`` is empty.
 
     ``node`` is the id of a node whose row may be gone. ``user_label`` is who the credential said it was, and
-    stays when the user is deleted. ``close_code`` is 1006 for an end without a close frame.
+    stays when the user is deleted. ``close_code`` is 1006 for an end without a close frame; ``close_reason`` is the
+    server's, and empty when the client closed. Of a live connection ``last_seen`` and the figures are as old as
+    TRACKING_REFRESH_SECONDS.
     """
 
     id = models.CharField(primary_key=True, max_length=96)

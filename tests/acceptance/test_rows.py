@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 
 from realtime.auth import issue_token
 from tests.acceptance.conftest import Connect
-from tests.acceptance.crash.rows import FAST, LIVE, connection_rows, ends
+from tests.acceptance.crash.rows import FAST, LIVE, connection_rows, ends, node_states
 from tests.acceptance.crash.test_killed import SLOW_SECONDS
 from tests.acceptance.nodes import assert_no_traceback, eventually, metric
 from tests.conftest import StartCluster
@@ -65,3 +66,29 @@ async def test_where_a_client_comes_from_is_in_its_row(start_cluster: StartClust
     with contextlib.closing(sqlite3.connect(cluster.database, timeout=10)) as database:
         row = database.execute("SELECT remote_address, user_agent, path, transport FROM realtime_connection").fetchone()
     assert row == ("203.0.113.9", "tests/1", "/ws/", "websocket")
+
+
+async def test_cleanup_beside_a_node_at_work(start_cluster: StartCluster, connect: Connect) -> None:
+    """Twice at once, while clients come and go: rows of those that went are removed once, those of clients that are
+    there stay and are kept fresh, and the node loses none."""
+    cluster = start_cluster(nodes=1, environment=FAST)
+    node = cluster.nodes[0]
+    gone = [await connect(node.url) for _ in range(30)]
+    stay = [await connect(node.url) for _ in range(30)]
+    for client in gone:
+        await client.close()
+    await eventually(lambda: not {LIVE} & ends(cluster, gone), "the ends are there", SLOW_SECONDS)
+    cleanups = [asyncio.create_task(asyncio.to_thread(cluster.manage, "cleanup", "--older-than=0m")) for _ in range(2)]
+    while not all(each.done() for each in cleanups):
+        passer_by = await connect(node.url)
+        await passer_by.close()
+    for each in cleanups:
+        assert "nodes taken for dead             0\nconnections closed               0\n" in each.result()
+    await stay[0].join("room")
+    await eventually(lambda: connection_rows(cluster)[stay[0].id].rooms == 1, "a row is fresh", SLOW_SECONDS)
+    rows = connection_rows(cluster)
+    assert not rows.keys() & {client.id for client in gone}
+    assert ends(cluster, stay) == {LIVE}
+    assert list(node_states(cluster).values()) == ["ready"]
+    assert metric(node, "realtime_tracking_lost_rows_total") == 0
+    assert_no_traceback(cluster)
