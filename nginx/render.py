@@ -15,6 +15,32 @@ CLIENTS = 30_000
 CONNECTIONS = 2 * CLIENTS + 1_024
 SAFE_PATH = re.compile(r'/[^"$\\\x00-\x1f]*')
 SAFE_ADDRESS = re.compile(r"[\w.:\[\]-]+:\d{1,5}")
+SAFE_KEY = re.compile(r"(?:\$[a-z0-9_]+)+")
+
+# How nginx chooses a node, by the name of the strategy; README.md says when to use which.
+STRATEGIES = {
+    "least_conn": "        least_conn;\n",
+    "round_robin": "",
+    "ip_hash": "        ip_hash;\n",
+    "hash": "        hash $node_key consistent;\n",
+}
+# A client without the key is told apart by its address: otherwise all of those would share a node.
+KEY_MAP = """    map {key} $node_key {{
+        default {key};
+        '' $remote_addr;
+    }}
+
+"""
+# Sessions are for a client that connects again, also through another worker. No tickets: nothing renews their key.
+CERTIFICATE = """
+        ssl_certificate "{certificate}";
+        ssl_certificate_key "{key}";
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_session_cache shared:tls:10m;
+        ssl_session_timeout 1h;
+        ssl_session_tickets off;
+        ssl_buffer_size 4k;
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +55,10 @@ class Site:
     user: str = ""  # the workers' user; only root may set one
     workers: str = "auto"
     connections: int = CONNECTIONS
+    strategy: str = "least_conn"
+    hash_key: str = "$arg_key"  # for the strategy hash: nginx variables, here the query's parameter "key"
+    certificate: Path | None = None  # with its key: TLS and HTTP/2 on the public side
+    certificate_key: Path | None = None
 
 
 def render(site: Site) -> str:
@@ -44,6 +74,10 @@ def render(site: Site) -> str:
         "connections": str(site.connections),
         "open_files": str(site.connections + 1_024),
         "tries": str(len(site.nodes)),
+        "strategy": STRATEGIES[site.strategy],
+        "strategy_map": KEY_MAP.format(key=site.hash_key) if site.strategy == "hash" else "",
+        "tls": " ssl http2" if site.certificate else "",
+        "certificate": _certificate(site),
         "upstream_servers": "\n".join(f"        server {node} max_fails=2 fail_timeout=5s;" for node in site.nodes),
         "node_locations": "\n".join(
             f"        location /nodes/{number}/ {{\n            proxy_pass http://{node}/;\n        }}"
@@ -53,10 +87,23 @@ def render(site: Site) -> str:
     return re.sub(r"\{\{(\w+)\}\}", lambda found: values[found[1]], TEMPLATE.read_text())
 
 
+def _certificate(site: Site) -> str:
+    if site.certificate is None:
+        return ""
+    return CERTIFICATE.format(certificate=site.certificate, key=site.certificate_key)
+
+
 def _require_safe(site: Site) -> None:
     if not site.nodes:
         raise ValueError("at least one node is needed")
-    for path in (site.run_dir, site.static_root):
+    if site.strategy not in STRATEGIES:
+        raise ValueError(f"{site.strategy!r} is no strategy; there are {', '.join(STRATEGIES)}")
+    if not SAFE_KEY.fullmatch(site.hash_key):
+        raise ValueError(f"{site.hash_key!r} is not made of variables of nginx, such as $arg_key or $cookie_sessionid")
+    if (site.certificate is None) != (site.certificate_key is None):
+        raise ValueError("a certificate and its key belong together: name the path of both")
+    certificates = [path for path in (site.certificate, site.certificate_key) if path is not None]
+    for path in (site.run_dir, site.static_root, *certificates):
         if not SAFE_PATH.fullmatch(str(path)):
             raise ValueError(f"nginx needs an absolute path without quotes, dollars or backslashes, not {str(path)!r}")
     for address in (*site.nodes, site.public, site.internal):
@@ -72,6 +119,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--static-root", type=Path, default=Path.cwd() / "staticfiles", help="(%(default)s)")
     parser.add_argument("--run-dir", type=Path, default=Path("/run/realtime-nginx"), help="(%(default)s)")
     parser.add_argument("--user", default="", help="the workers' user, if nginx is started by root")
+    parser.add_argument("--strategy", choices=STRATEGIES, default=Site.strategy, help="(%(default)s)")
+    parser.add_argument("--hash-key", default=Site.hash_key, metavar="VARIABLES", help="for --strategy hash (%(default)s)")
+    parser.add_argument("--certificate", type=Path, metavar="PEM", help="TLS and HTTP/2 for clients; with its chain")
+    parser.add_argument("--certificate-key", type=Path, metavar="PEM", help="its key")
     options = parser.parse_args(arguments)
     options.nodes = options.nodes or [f"127.0.0.1:{port}" for port in (8081, 8082, 8083)]
     try:

@@ -2,87 +2,34 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from nginx.render import CLIENTS, Site, render
+from nginx.render import CLIENTS, STRATEGIES, Site, render
+from tests.acceptance.conftest import StartBackend
+from tests.support.backends import get, seen
+from tests.support.certificates import self_signed
 from tests.support.cluster import NginxProxy, require_program
 from tests.support.processes import CHECKOUT
 from tests.support.servers import free_port
-
-StartBackend = Callable[..., "Backend"]
-
-
-class Backend:
-    """An HTTP server in a thread that answers with its name and what it was asked."""
-
-    def __init__(self, name: str, status: int = 200) -> None:
-        self.name = name
-        self.status = status
-        self.requests = 0
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.port: int = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        backend = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def answer(self) -> None:
-                backend.requests += 1
-                self.rfile.read(int(self.headers.get("content-length", 0)))
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                body = json.dumps({"name": backend.name, "path": self.path, "headers": headers}).encode()
-                self.send_response(backend.status)
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            do_GET = answer
-            do_POST = answer
-
-            def log_message(self, format: str, *args: Any) -> None:
-                pass
-
-        return Handler
-
-
-@pytest.fixture
-def backend() -> Iterator[StartBackend]:
-    """Starts backends and ends them after the test."""
-    started: list[Backend] = []
-
-    def start(name: str = "one", status: int = 200) -> Backend:
-        started.append(Backend(name, status))
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.close()
-
 
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[Callable[..., NginxProxy]]:
     """Starts nginx in front of some ports and ends it after the test."""
     started: list[NginxProxy] = []
 
-    def start(*ports: int) -> NginxProxy:
+    def start(*ports: int, **changes: Any) -> NginxProxy:
         require_program("nginx")
-        started.append(NginxProxy(list(ports), tmp_path))
+        started.append(NginxProxy(list(ports), tmp_path, **changes))
         return started[-1].start()
 
     yield start
@@ -90,34 +37,22 @@ def proxy(tmp_path: Path) -> Iterator[Callable[..., NginxProxy]]:
         each.kill()
 
 
-def get(port: int, path: str, method: str = "GET", **headers: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        connection.request(method, path, headers=named, body=b"{}" if method == "POST" else None)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    finally:
-        connection.close()
-
-
-def seen(port: int, path: str, **headers: str) -> dict[str, Any]:
-    """What the backend saw of a request."""
-    status, body = get(port, path, **headers)
-    assert status == 200, body
-    answer: dict[str, Any] = json.loads(body)
-    return answer
-
-
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("has_tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("run_dir", ["run", "a directory; with {odd} 'name'"])
-def test_nginx_accepts_the_configuration(tmp_path: Path, run_dir: str) -> None:
-    """`nginx -t` accepts the configuration for three nodes, also in a directory with an odd name."""
+def test_nginx_accepts_the_configuration(tmp_path: Path, run_dir: str, strategy: str, has_tls: bool) -> None:
+    """`nginx -t` accepts each variant for three nodes, also in a directory with an odd name."""
     directory = tmp_path / run_dir
     directory.mkdir()
     configuration = directory / "nginx.conf"
     nodes = [f"127.0.0.1:{free_port()}" for _ in range(3)]
     public, internal = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-    site = Site(nodes=nodes, run_dir=directory, static_root=directory, public=public, internal=internal)
+    site = Site(
+        nodes=nodes, run_dir=directory, static_root=directory, public=public, internal=internal, strategy=strategy
+    )
+    if has_tls:
+        pair = self_signed(directory)
+        site = replace(site, certificate=pair.certificate, certificate_key=pair.key)
     configuration.write_text(render(site))
     command = [require_program("nginx"), "-t", "-e", "stderr", "-p", str(directory), "-c", str(configuration)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
@@ -129,10 +64,20 @@ def test_nginx_accepts_the_configuration(tmp_path: Path, run_dir: str) -> None:
 def test_the_command_line_renders_the_same(tmp_path: Path) -> None:
     """`python -m nginx.render` prints the configuration for the nodes that it is told."""
     command = [sys.executable, "-m", "nginx.render", "--node", "10.0.0.1:8001", "--node", "10.0.0.2:8001"]
-    options = ["--run-dir", str(tmp_path), "--static-root", str(tmp_path), "--public", "0.0.0.0:80"]
+    options = ["--run-dir", str(tmp_path), "--static-root", str(tmp_path), "--public", "0.0.0.0:443"]
+    options += ["--strategy", "hash", "--hash-key", "$cookie_sessionid"]
+    options += ["--certificate", "/etc/tls/chain.pem", "--certificate-key", "/etc/tls/key.pem"]
     done = subprocess.run([*command, *options], cwd=CHECKOUT, capture_output=True, text=True, timeout=30)
-    nodes = ["10.0.0.1:8001", "10.0.0.2:8001"]
-    site = Site(nodes=nodes, run_dir=tmp_path, static_root=tmp_path, public="0.0.0.0:80")
+    site = Site(
+        nodes=["10.0.0.1:8001", "10.0.0.2:8001"],
+        run_dir=tmp_path,
+        static_root=tmp_path,
+        public="0.0.0.0:443",
+        strategy="hash",
+        hash_key="$cookie_sessionid",
+        certificate=Path("/etc/tls/chain.pem"),
+        certificate_key=Path("/etc/tls/key.pem"),
+    )
     assert done.stdout == render(site)
 
 
@@ -155,6 +100,10 @@ def test_there_is_room_for_all_clients(tmp_path: Path) -> None:
         {"run_dir": Path("relative")},
         {"static_root": Path('/a"b')},
         {"static_root": Path("/a$b")},
+        {"strategy": "least_time"},
+        {"strategy": "hash", "hash_key": "$arg_key; }"},
+        {"certificate": Path("/a.pem")},
+        {"certificate": Path('/a"b.pem'), "certificate_key": Path("/a.key")},
     ],
 )
 def test_what_nginx_would_misread_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
@@ -165,7 +114,7 @@ def test_what_nginx_would_misread_is_refused(tmp_path: Path, change: dict[str, A
         "static_root": tmp_path,
         **change,
     }
-    with pytest.raises(ValueError, match=r"node|path|host:port"):
+    with pytest.raises(ValueError, match=r"node|path|host:port|strategy|variables"):
         render(Site(**options))
 
 
@@ -211,6 +160,16 @@ def test_the_node_learns_who_asks(backend: StartBackend, proxy: Any) -> None:
     assert headers["host"] == "chat.example:8080"
     assert headers["x-real-ip"] == headers["x-forwarded-for"] == "127.0.0.1"
     assert headers["x-forwarded-proto"] == "http"
+
+
+def test_tls_ends_at_nginx(backend: StartBackend, proxy: Any, tmp_path: Path) -> None:
+    """With a certificate clients get TLS and, if they want it, HTTP/2; the node learns that it was https."""
+    pair = self_signed(tmp_path)
+    nginx = proxy(backend().port, certificate=pair.certificate, certificate_key=pair.key)
+    assert pair.protocol(nginx.public_port, "h2", "http/1.1") == "h2"
+    assert pair.protocol(nginx.public_port, "http/1.1") == "http/1.1"
+    answer = httpx.get(f"https://localhost:{nginx.public_port}/ws/", verify=pair.trusting()).json()
+    assert answer["headers"]["x-forwarded-proto"] == "https"
 
 
 @pytest.mark.parametrize("path", ["/ws", "/ws/", "/socket.io/?EIO=4"])

@@ -15,8 +15,10 @@ import sys
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from devtools.packages import find_program
 from nginx.render import Site, render
@@ -87,9 +89,9 @@ class DaphneNode(ServerProcess):
 
 
 class NginxProxy(ServerProcess):
-    """nginx with our own template, in front of the given ports."""
+    """nginx with our own template, in front of the given ports; `changes` are fields of its Site."""
 
-    def __init__(self, ports: list[int], directory: Path) -> None:
+    def __init__(self, ports: list[int], directory: Path, **changes: Any) -> None:
         self.public_port = free_port()
         self.internal_port = free_port()
         run_dir = directory / "nginx"
@@ -104,21 +106,18 @@ class NginxProxy(ServerProcess):
             workers="1",
             connections=4_096,
         )
+        self.site = replace(self.site, **changes)
         self.configuration = run_dir / "nginx.conf"
         self.configuration.write_text(render(self.site))
         super().__init__("nginx", self._command(), os.environ, run_dir / "nginx-error.log")
 
     def _command(self) -> list[str]:
         files = ["-e", str(self.site.run_dir / "nginx-error.log"), "-c", str(self.configuration)]
-        # One process, which the kernel can end with the test run; a master would leave its workers.
-        return [
-            require_program("nginx"),
-            "-p",
-            str(self.site.run_dir),
-            *files,
-            "-g",
-            "daemon off; master_process off;",
-        ]
+        # One process, which the kernel can end with the test run; a killed master would leave its workers.
+        is_single = self.site.workers == "1"
+        self.parent_death = "KILL" if is_single else "TERM"
+        processes = "daemon off; master_process off;" if is_single else "daemon off;"
+        return [require_program("nginx"), "-p", str(self.site.run_dir), *files, "-g", processes]
 
     @property
     def url(self) -> str:

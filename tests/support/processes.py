@@ -27,6 +27,8 @@ class ProcessFailed(AssertionError):
 class ServerProcess:
     """A program with its output in a file. It may be started again after it has ended."""
 
+    parent_death = "KILL"  # what the kernel sends when the test run is gone
+
     def __init__(self, name: str, command: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
         self.name = name
         self.command = list(command)
@@ -55,7 +57,7 @@ class ServerProcess:
             "--parent",
             str(os.getpid()),
             "--signal",
-            "KILL",
+            self.parent_death,
             "--log",
             str(self.log_path),
             "--",

@@ -1,0 +1,1 @@
+"""HAProxy in front of the nodes: its configuration, rendered from a template."""
