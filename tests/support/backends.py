@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import threading
@@ -42,7 +43,8 @@ class Backend:
                 self.send_response(backend.ready_status if is_check else backend.status)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body)
+                with contextlib.suppress(ConnectionError):  # a check may have read enough
+                    self.wfile.write(body)
 
             do_GET = answer
             do_POST = answer

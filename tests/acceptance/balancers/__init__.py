@@ -1,0 +1,1 @@
+"""nginx and HAProxy as they are in front of real nodes."""

@@ -1,0 +1,60 @@
+"""HAProxy in front of nodes, or of servers that tests put in their place."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from haproxy.render import Site, render
+from tests.support.cluster import require_program
+from tests.support.processes import ServerProcess, accepts
+from tests.support.servers import free_port
+
+
+class HaproxyProxy(ServerProcess):
+    """HAProxy with our own template, in front of the given ports; `changes` are fields of its Site."""
+
+    def __init__(self, ports: Sequence[int], directory: Path, **changes: Any) -> None:
+        self.public_port = free_port()
+        self.internal_port = free_port()
+        self.site = Site(
+            nodes=[f"127.0.0.1:{port}" for port in ports],
+            public=f"127.0.0.1:{self.public_port}",
+            internal=f"127.0.0.1:{self.internal_port}",
+            connections=2_000,
+            check_ms=200,
+        )
+        self.site = replace(self.site, **changes)
+        configuration = directory / "haproxy.cfg"
+        configuration.write_text(render(self.site))
+        command = [require_program("haproxy"), "-db", "-f", str(configuration)]
+        super().__init__("haproxy", command, os.environ, directory / "haproxy.log")
+
+    @property
+    def url(self) -> str:
+        return f"ws://127.0.0.1:{self.public_port}/ws/"
+
+    @property
+    def internal_url(self) -> str:
+        return f"http://127.0.0.1:{self.internal_port}"
+
+    def start(self) -> HaproxyProxy:
+        self.spawn()
+        self.wait_until(lambda: accepts(self.public_port) and accepts(self.internal_port), "listening")
+        return self
+
+    def node(self, number: int) -> dict[str, str]:
+        """What its page of statistics says of a node; `status` is UP or DOWN, with a fraction while it changes."""
+        text = httpx.get(f"{self.internal_url}/haproxy;csv").text.removeprefix("# ")
+        rows = csv.DictReader(text.splitlines())
+        return next(row for row in rows if (row["pxname"], row["svname"]) == ("nodes", f"node_{number}"))
+
+    def is_up(self, number: int) -> bool:
+        """Whether the node gets new connections."""
+        return self.node(number)["status"].startswith("UP")
