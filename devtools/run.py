@@ -1,11 +1,11 @@
-"""`make run`: a backplane, the nodes and nginx on this machine, until Ctrl-C.
+"""`make run`: a backplane, the nodes and a balancer on this machine, until Ctrl-C.
 
-1. Read the variables and look at every port, before anything is started.
+1. Read the variables, find the programs and look at every port, before anything is started.
 2. Migrate the database and make the admin.
-3. Start the backplane, then the nodes, then nginx; each is up before the next one starts.
+3. Start the backplane, then the nodes, then the balancer; each is up before the next one starts.
 4. Wait for SIGINT, SIGTERM or SIGHUP; meanwhile circus starts again what ended, and warnings in the logs
    are shown.
-5. Stop the nodes (their clients are told), then nginx, then the backplane. A second signal kills what is
+5. Stop the nodes (their clients are told), then the balancer, then the backplane. A second signal kills what is
    left.
 """
 
@@ -16,16 +16,16 @@ import asyncio
 import contextlib
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from urllib.parse import urlsplit
 
+from devtools.balancers import find_balancer
+from devtools.brokers import Backplane, find_backplane
 from devtools.logs import LogFollower
 from devtools.options import CHECKOUT, CannotRun, Options, check_ports, read_options
-from devtools.programs import Program, backplane, balancer, node
+from devtools.programs import Program, node
 from devtools.supervisor import Supervisor
 from devtools.tied import catches, end_with_parent
 
@@ -41,11 +41,12 @@ def main() -> None:
         end_with_parent(signal.SIGTERM, make)
     try:
         options = read_options()
-        nginx = shutil.which("nginx")
-        check_ports(wanted_ports(options, with_nginx=nginx is not None))
+        balancer = find_balancer(options)
+        check_ports(wanted_ports(options, with_balancer=balancer is not None))
+        backplane = find_backplane(options)
         with run_directory(options):
             tell("database", f"{prepare_database(options)}")
-            asyncio.run(Cluster(options, nginx, make).run())
+            asyncio.run(Cluster(options, backplane, balancer, make).run())
     except CannotRun as error:
         sys.exit(f"make run: {error}")
 
@@ -54,10 +55,10 @@ def tell(name: str, text: str) -> None:
     print(f"{name:<10} {text}", flush=True)
 
 
-def wanted_ports(options: Options, *, with_nginx: bool) -> dict[int, str]:
+def wanted_ports(options: Options, *, with_balancer: bool) -> dict[int, str]:
     """Every port that will be listened on, and the variable that sets it."""
     wanted = dict.fromkeys(options.node_ports, "NODE_PORT")
-    pairs = [(options.port, "PORT"), (options.internal_port, "INTERNAL_PORT")] if with_nginx else []
+    pairs = [(options.port, "PORT"), (options.internal_port, "INTERNAL_PORT")] if with_balancer else []
     if options.backplane_port and not options.backplane_url:
         pairs.append((options.backplane_port, "BACKPLANE_PORT"))
     for port, variable in pairs:
@@ -94,9 +95,10 @@ def prepare_database(options: Options) -> str:
 class Cluster:
     """What runs between the first line and the last."""
 
-    def __init__(self, options: Options, nginx: str | None, make: int | None) -> None:
+    def __init__(self, options: Options, backplane: Backplane, balancer: Program | None, make: int | None) -> None:
         self.options = options
-        self.nginx = nginx  # path of the program
+        self.backplane = backplane
+        self.balancer = balancer
         self.make = make  # the process that called us, when it is to be watched
         self.followers: list[LogFollower] = []
         self.signals = 0
@@ -118,24 +120,21 @@ class Cluster:
                 task.cancel()
 
     async def _start(self, supervisor: Supervisor) -> None:
-        url = self.options.backplane_url
-        if url:
-            tell("backplane", f"{without_password(url)}  (BACKPLANE_URL, not ours to start)")
-        else:
-            started = backplane(self.options)
-            url = started.address
-            await self._start_one(supervisor, started)
+        if self.backplane.remark:
+            tell("backplane", self.backplane.remark)
+        for program in self.backplane.programs:
+            await self._start_one(supervisor, program)
         for number in range(1, self.options.nodes + 1):
-            await self._start_one(supervisor, node(self.options, number, url))
-        if self.nginx:
-            await self._start_one(supervisor, balancer(self.options, self.nginx))
+            await self._start_one(supervisor, node(self.options, number, self.backplane.url))
+        if self.balancer:
+            await self._start_one(supervisor, self.balancer)
         else:
             tell("nginx", "not on the path, so there is no balancer: use the nodes' addresses above")
-        first = self.options.port if self.nginx else self.options.node_port
+        first = self.options.port if self.balancer else self.options.node_port
         tell("ready", f"http://127.0.0.1:{first}/  (logs in {self.options.run_dir}; Ctrl-C ends all of it)")
 
     async def _start_one(self, supervisor: Supervisor, program: Program) -> None:
-        if program.name != "backplane":
+        if program not in self.backplane.programs:
             self.followers.append(LogFollower(program.log, lambda line: tell(program.name, f"| {line}")))
         await supervisor.start(program)
 
@@ -163,10 +162,13 @@ class Cluster:
             supervisor.kill()
 
     async def _stop(self, supervisor: Supervisor) -> None:
-        names = list(supervisor.programs)
-        await supervisor.stop([name for name in names if name.startswith("node ")])
-        await supervisor.stop(["nginx"])
-        await supervisor.stop(["backplane"])
+        backplane = [program.name for program in self.backplane.programs]
+        balancer = [self.balancer.name] if self.balancer else []
+        others = {*backplane, *balancer}
+        await supervisor.stop([name for name in supervisor.programs if name not in others])
+        await supervisor.stop(balancer)
+        for name in reversed(backplane):
+            await supervisor.stop([name])
         supervisor.close()
         tell("stopped", "every process has ended")
 
@@ -182,16 +184,6 @@ class Cluster:
             for follower in self.followers:
                 follower.look()
             await asyncio.sleep(LOOK_SECONDS)
-
-
-def without_password(urls: str) -> str:
-    """The URLs as they may be shown."""
-    return ",".join(_shown(url.strip()) for url in urls.split(","))
-
-
-def _shown(url: str) -> str:
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
 if __name__ == "__main__":

@@ -26,9 +26,8 @@ from devtools.options import CHECKOUT, HOST, CannotRun
 from devtools.programs import Program
 from devtools.tied import kill_group
 
-START_SECONDS = 30.0
 CHECK_SECONDS = 0.5
-# Deaths of one program within START_SECONDS, before it was up once, that mean: it will never be.
+# Deaths of one program before it was up once that mean: it will never be.
 EARLY_DEATHS = 1
 
 
@@ -60,6 +59,7 @@ class Supervisor:
 
     async def start(self, program: Program) -> None:
         """Start the program and wait until its port answers; CannotRun with its last lines if it does not."""
+        program.write_files()
         self.programs[program.name] = program
         self.deaths[program.name] = 0
         watcher = self._watcher(program)
@@ -67,7 +67,7 @@ class Supervisor:
         self.arbiter.watchers.append(watcher)
         self.arbiter._watchers_names[watcher.name.lower()] = watcher
         await self._when_circus_is_free(watcher.start)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + program.start_seconds
         while not await _accepts(program.port):
             if self.deaths[program.name] >= EARLY_DEATHS or time.monotonic() > deadline:
                 raise CannotRun(f"{program.name} does not start. The end of {program.log}:\n{last_lines(program)}")

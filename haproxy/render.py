@@ -83,7 +83,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--user", default="", help="the user that it becomes, if HAProxy is started by root")
     parser.add_argument("--check-ms", type=int, default=CHECK_MS, help="between two checks of a node (%(default)s)")
     parser.add_argument("--check-host", default=Site.check_host, help="a name that the nodes serve (%(default)s)")
-    parser.add_argument("--certificate", type=Path, metavar="PEM", help="certificate, chain and key, for TLS and HTTP/2")
+    parser.add_argument(
+        "--certificate", type=Path, metavar="PEM", help="certificate, chain and key, for TLS and HTTP/2"
+    )
     options = parser.parse_args(arguments)
     options.nodes = options.nodes or [f"127.0.0.1:{port}" for port in (8081, 8082, 8083)]
     try:

@@ -120,7 +120,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--run-dir", type=Path, default=Path("/run/realtime-nginx"), help="(%(default)s)")
     parser.add_argument("--user", default="", help="the workers' user, if nginx is started by root")
     parser.add_argument("--strategy", choices=STRATEGIES, default=Site.strategy, help="(%(default)s)")
-    parser.add_argument("--hash-key", default=Site.hash_key, metavar="VARIABLES", help="for --strategy hash (%(default)s)")
+    parser.add_argument(
+        "--hash-key", default=Site.hash_key, metavar="VARIABLES", help="for --strategy hash (%(default)s)"
+    )
     parser.add_argument("--certificate", type=Path, metavar="PEM", help="TLS and HTTP/2 for clients; with its chain")
     parser.add_argument("--certificate-key", type=Path, metavar="PEM", help="its key")
     options = parser.parse_args(arguments)

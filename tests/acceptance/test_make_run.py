@@ -209,6 +209,50 @@ def test_it_needs_neither_nginx_nor_redis(make_run: StartMakeRun, tmp_path: Path
     run.assert_nothing_is_left()
 
 
+def test_haproxy_instead_of_nginx(make_run: StartMakeRun) -> None:
+    """BALANCER=haproxy starts HAProxy on the same ports, and starts it again when it was killed."""
+    require_program("haproxy")
+    run = make_run(NODES="2", BALANCER="haproxy")
+    login = run.wait_for(r"^database .*admin login: user admin, password (\S+)$")
+    haproxy = int(run.wait_for(rf"^haproxy +http://127\.0\.0\.1:{run.port}/ .*process (\d+)")[1])
+    run.wait_for(rf"^ready +http://127\.0\.0\.1:{run.port}/")
+    assert httpx.get(f"http://127.0.0.1:{run.port}/").status_code == 200
+    assert log_in(f"http://127.0.0.1:{run.internal_port}", login[1])
+    os.kill(haproxy, signal.SIGKILL)
+    run.wait_for(r"^haproxy +started again")
+    until_ok(f"http://127.0.0.1:{run.port}/")
+    assert run.end(signal.SIGINT) == 0
+    run.assert_nothing_is_left()
+
+
+def test_one_node_without_a_broker(make_run: StartMakeRun) -> None:
+    """BACKPLANE=memory starts one node and no broker, and the demo page says what it is on."""
+    run = make_run(BACKPLANE="memory")
+    run.wait_for(r"^backplane +memory://")
+    run.wait_for(r"^ready ")
+    assert not any(line.startswith("node 2") for line in run.lines)
+    assert "Memory (one process)" in httpx.get(f"http://127.0.0.1:{run.node_port}/").text
+    assert run.end(signal.SIGTERM) == 0
+    run.assert_nothing_is_left()
+
+
+@pytest.mark.parametrize(
+    ("environment", "package"),
+    [
+        ({"BALANCER": "haproxy"}, "haproxy"),
+        ({"BALANCER": "nginx"}, "nginx"),
+    ],
+)
+def test_what_is_missing_is_named(
+    make_run: StartMakeRun, tmp_path: Path, environment: dict[str, str], package: str
+) -> None:
+    """A program that was asked for and is not there is one line that says what to install."""
+    run = make_run(PATH=path_without(tmp_path / "bin", package), **environment)
+    assert run.process.wait(START_SECONDS) == 1
+    assert f"apt-get install {package}" in run.rest()
+    assert len(run.lines) == 1
+
+
 def test_nothing_outlives_a_killed_supervisor(make_run: StartMakeRun) -> None:
     """When the supervisor itself is killed, the nodes, nginx and the backplane end too."""
     run = make_run(NODES="1")
@@ -252,6 +296,10 @@ def test_a_taken_port_is_named_before_anything_starts(make_run: StartMakeRun, va
     ("environment", "line"),
     [
         ({"NODES": "none"}, "make run: NODES must be"),
+        ({"BALANCER": "apache"}, "make run: BALANCER must be one of nginx, haproxy"),
+        ({"BACKPLANE": "pigeons"}, "make run: BACKPLANE must be one of redis, rabbitmq, kafka, memory"),
+        ({"BACKPLANE": "memory", "NODES": "2"}, "make run: BACKPLANE=memory joins nothing"),
+        ({"BACKPLANE": "redis", "BACKPLANE_URL": "redis://127.0.0.1"}, "make run: BACKPLANE says what to start"),
         ({"NODE_PORT": "65535"}, "make run: NODE_PORT=65535 leaves no room"),
         ({"REALTIME_HEARTBEAT_SECONDS": "never"}, "make run: REALTIME_HEARTBEAT_SECONDS must be"),
         ({"DATABASE_URL": "sqlite:////nowhere/db.sqlite3"}, "make run: the database cannot be prepared"),

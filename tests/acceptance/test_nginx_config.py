@@ -22,6 +22,7 @@ from tests.support.cluster import NginxProxy, require_program
 from tests.support.processes import CHECKOUT
 from tests.support.servers import free_port
 
+
 @pytest.fixture
 def proxy(tmp_path: Path) -> Iterator[Callable[..., NginxProxy]]:
     """Starts nginx in front of some ports and ends it after the test."""

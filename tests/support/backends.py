@@ -11,6 +11,7 @@ from typing import Any
 
 READY = "/health/ready"
 
+
 class Backend:
     """An HTTP server in a thread that answers with its name and what it was asked.
 

@@ -40,7 +40,7 @@ def proxy(tmp_path: Path) -> Iterator[StartProxy]:
 
 
 @pytest.mark.parametrize("has_tls", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("name", ["run", "a directory; with {odd} \"name\""])
+@pytest.mark.parametrize("name", ["run", 'a directory; with {odd} "name"'])
 def test_haproxy_accepts_the_configuration(tmp_path: Path, name: str, has_tls: bool) -> None:
     """`haproxy -c` accepts the configuration for three nodes without a warning, with a certificate in a directory with
     an odd name as well."""

@@ -24,7 +24,9 @@ async def open_all(connect: Connect, url: str, each: Iterable[dict[str, Any]]) -
     options = list(each)
     for start in range(0, len(options), AT_ONCE):
         batch = options[start : start + AT_ONCE]
-        calls = [connect(f"{url}?key={one.get('key', '')}", **{k: v for k, v in one.items() if k != "key"}) for one in batch]
+        calls = [
+            connect(f"{url}?key={one.get('key', '')}", **{k: v for k, v in one.items() if k != "key"}) for one in batch
+        ]
         clients += await asyncio.gather(*calls)
     return clients
 
