@@ -1,11 +1,12 @@
 # Every target does all its own set-up: python3 (3.11 or newer) with venv, and make, are enough.
 #
-#   make run     the cluster on this machine: a backplane, three nodes, nginx in front
+#   make run     the cluster on this machine: a backplane, three nodes, a balancer in front
 #   make test    the whole suite                 make test-all   with the slow ones
 #   make unit    the fast, pure part             make check      format, lint, types, imports, migrations
 #   make bench   the published numbers           make bench-quick
 #
-# Variables of `make run`: PORT (8080), INTERNAL_PORT (8090), NODE_PORT (8081, the first), NODES (3), RUN_DIR (var/run).
+# Variables of `make run`: BACKPLANE (redis, rabbitmq, kafka or memory), BALANCER (nginx or haproxy), PORT (8080),
+# INTERNAL_PORT (8090), NODE_PORT (8081, the first), NODES (3), RUN_DIR (var/run).
 # Variables of the tests: TESTS (what to run), PYTEST_ARGS.
 
 SHELL := /bin/sh

