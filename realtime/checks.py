@@ -23,6 +23,8 @@ DEPLOY = "deploy"
 
 CAPACITY_LEAST = 10_000
 OPEN_FILES_LEAST = 65_535
+LISTEN_BACKLOG_LEAST = 1_024
+MESSAGE_MOST = conf.MIB
 SYSCTL = Path("/proc/sys")
 
 Problem = tuple[str, str]
@@ -99,6 +101,8 @@ def contradiction() -> Problem | None:
         wrong = "BACKLOG_HARD_MAX_BYTES is under BACKLOG_MAX_BYTES: the grace time never applies"
     elif own.command_max_bytes > own.message_max_bytes:
         wrong = "COMMAND_MAX_BYTES is over MESSAGE_MAX_BYTES: `too_large` is never answered"
+    elif own.drain_wait_seconds >= own.drain_deadline_seconds:
+        wrong = "DRAIN_WAIT_SECONDS is not under DRAIN_DEADLINE_SECONDS: clients are cut before they can be closed"
     else:
         return None
     return f"REALTIME: {wrong}.", "Three heartbeats, four times the backlog, and the same size are the defaults."
@@ -173,6 +177,51 @@ def judge_sysctl(name: str, value: int | None, least: int) -> Problem | None:
     return f"{name} is {value:,}, under {least:,}.", f"sysctl -w {name}={least}, and the same in /etc/sysctl.d/."
 
 
+def short_listen_backlog() -> Problem | None:
+    """Every client of a dead node comes back in the same seconds."""
+    return judge_listen_backlog(_settings().listen_backlog)
+
+
+def judge_listen_backlog(backlog: int) -> Problem | None:
+    """Whether connections would be refused while a node is busy accepting others."""
+    if backlog >= LISTEN_BACKLOG_LEAST:
+        return None
+    return (
+        f"The kernel may hold {backlog:,} connections that the node has not accepted yet, and drops more.",
+        f"Leave LISTEN_BACKLOG at its default, {LISTEN_BACKLOG_LEAST:,}, or above.",
+    )
+
+
+def large_messages() -> Problem | None:
+    """A message is in memory for every connection that waits for it."""
+    return judge_message_size(_settings().message_max_bytes)
+
+
+def judge_message_size(size: int) -> Problem | None:
+    """Whether a few clients could fill a node's memory with messages that are allowed."""
+    if size <= MESSAGE_MOST:
+        return None
+    return (
+        f"A message may have {size:,} bytes, over {MESSAGE_MOST:,}: each holds up all others on its way.",
+        "Leave MESSAGE_MAX_BYTES at its default, and send larger things over HTTP.",
+    )
+
+
+def no_time_to_notice() -> Problem | None:
+    """A node that drains at once refuses clients that the balancer still sends to it."""
+    return judge_drain_wait(_settings().drain_wait_seconds)
+
+
+def judge_drain_wait(seconds: float) -> Problem | None:
+    """Whether a balancer has time for its two checks."""
+    if seconds > 0:
+        return None
+    return (
+        "DRAIN_WAIT_SECONDS is 0: a node that stops closes its clients before the balancer knows that it does.",
+        "Set it above two checks of the balancer: 6 with our configuration of HAProxy. docs/operations.md says more.",
+    )
+
+
 def sysctl(name: str) -> int | None:
     """A number of the kernel; None where there is none."""
     try:
@@ -193,6 +242,9 @@ CHECKS: tuple[Check, ...] = (
     Check("realtime.W102", DEPLOY, "net.core.somaxconn is under LISTEN_BACKLOG", short_accept_queue),
     Check("realtime.W103", DEPLOY, "net.ipv4.tcp_max_syn_backlog is under LISTEN_BACKLOG", short_handshake_queue),
     Check("realtime.W104", DEPLOY, "net.ipv4.tcp_tw_reuse is off", no_port_reuse),
+    Check("realtime.W105", DEPLOY, "LISTEN_BACKLOG is under 1,024", short_listen_backlog),
+    Check("realtime.W106", DEPLOY, "MESSAGE_MAX_BYTES is over 1 MiB", large_messages),
+    Check("realtime.W107", DEPLOY, "DRAIN_WAIT_SECONDS is 0", no_time_to_notice),
 )
 
 

@@ -20,7 +20,7 @@ BROKERS = {"rabbitmq": ("amqp", "RabbitMQ"), "kafka": ("kafka", "Kafka")}
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backplane", [name for name, (scheme, _) in BROKERS.items() if scheme in LAYERS])
-def test_the_cluster_runs_on_another_broker(make_run: StartMakeRun, backplane: str) -> None:  # noqa: F811
+def test_the_cluster_runs_on_another_broker(make_run: StartMakeRun, backplane: str) -> None:
     """BACKPLANE starts that broker and joins the nodes by it; the demo page names it; Ctrl-C ends all of it."""
     require_broker(backplane)
     scheme, name = BROKERS[backplane]
@@ -38,4 +38,4 @@ def require_broker(backplane: str) -> None:
         require(str(rabbitmq.SCRIPT) if rabbitmq.SCRIPT.exists() else None, "rabbitmq-server is not installed")
     else:
         broker = find_broker()
-        require(broker and broker.program, "no Kafka broker is there")
+        require(broker.program if broker else None, "no Kafka broker is there")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,17 @@ from channels.layers import channel_layers
 from django.core import checks
 from pytest_django import Settings
 
-from realtime.checks import CHECKS, judge_database, judge_open_files, judge_sysctl, sysctl
+from realtime.checks import (
+    CHECKS,
+    Problem,
+    judge_database,
+    judge_drain_wait,
+    judge_listen_backlog,
+    judge_message_size,
+    judge_open_files,
+    judge_sysctl,
+    sysctl,
+)
 
 STOCK = "channels.layers.InMemoryChannelLayer"
 PUBSUB = "channels_redis.pubsub.RedisPubSubChannelLayer"
@@ -97,6 +108,7 @@ def test_no_asgi_application(settings: Settings) -> None:
         {"NODE_TIMEOUT_SECONDS": 5, "HEARTBEAT_SECONDS": 3},
         {"BACKLOG_HARD_MAX_BYTES": 4096},
         {"MESSAGE_MAX_BYTES": 2048},
+        {"DRAIN_WAIT_SECONDS": 30},
     ],
 )
 def test_settings_that_contradict_each_other(settings: Settings, values: dict[str, object]) -> None:
@@ -156,6 +168,30 @@ def test_the_listen_backlog_is_compared_with_the_kernels(settings: Settings) -> 
     ids = {message.id for message in checks.run_checks(tags=["realtime"], include_deployment_checks=True)}
     assert {"realtime.W102", "realtime.W103"} <= ids
     assert "realtime.W102" not in {message.id for message in checks.run_checks(tags=["realtime"])}
+
+
+@pytest.mark.parametrize(
+    ("judge", "value", "speaks"),
+    [
+        (judge_listen_backlog, 1_023, True),
+        (judge_listen_backlog, 1_024, False),
+        (judge_message_size, 1_048_577, True),
+        (judge_message_size, 1_048_576, False),
+        (judge_drain_wait, 0, True),
+        (judge_drain_wait, 6, False),
+    ],
+)
+def test_settings_of_a_deployment(judge: Callable[[Any], Problem | None], value: int, speaks: bool) -> None:
+    """W105 to W107: a short backlog, large messages, no time for the balancer to notice a draining node."""
+    assert (judge(value) is not None) is speaks
+
+
+def test_a_deployment_is_looked_at(settings: Settings) -> None:
+    """`check --deploy` reads those from the settings; `check` alone says nothing of them."""
+    settings.REALTIME = {"LISTEN_BACKLOG": 5, "MESSAGE_MAX_BYTES": 2_000_000, "COMMAND_MAX_BYTES": 2_000_000}
+    ids = {message.id for message in checks.run_checks(tags=["realtime"], include_deployment_checks=True)}
+    assert {"realtime.W105", "realtime.W106", "realtime.W107"} <= ids
+    assert found() == {}
 
 
 def test_numbers_are_unique_and_in_order() -> None:
