@@ -123,8 +123,12 @@ def test_tabs_hear_each_other(open_tab: OpenTab) -> None:
     assert (one.heard("broadcast"), two.heard("broadcast")) == ([], ["b"])
 
 
-def test_a_room_is_left_with_the_last_tab_that_wants_it(open_tab: OpenTab) -> None:
-    """Leaving in one tab leaves the other one in the room; closing that tab leaves it for all."""
+@pytest.mark.parametrize("end", ["closed", "crashed"])
+def test_a_room_is_left_with_the_last_tab_that_wants_it(context: BrowserContext, open_tab: OpenTab, end: str) -> None:
+    """Leaving in one tab leaves the other one in the room; the end of that tab, even without a word, leaves it for
+    all."""
+    if end == "crashed":
+        context.add_init_script("addEventListener('pagehide', (event) => event.stopImmediatePropagation(), true)")
     one, two, watcher = open_tab(), open_tab(), open_tab()
     for tab in (one, two):
         tab.run("await client.join('r')")

@@ -31,7 +31,10 @@ def in_front(tmp_path: Path) -> Iterator[InFront]:
     started: list[Proxy] = []
 
     def start(kind: str, cluster: Cluster, **changes: Any) -> Proxy:
-        started.append(KINDS[kind]([node.port for node in cluster.nodes], tmp_path, **changes))
+        directory = tmp_path / str(len(started))
+        directory.mkdir()
+        ports = [node.port for node in cluster.nodes if node.is_running]
+        started.append(KINDS[kind](ports, directory, **changes))
         return started[-1].start()
 
     yield start
