@@ -140,7 +140,7 @@ def test_a_room_is_left_with_the_last_tab_that_wants_it(context: BrowserContext,
     # The worker learns of it a moment later; from then on a message to the room is refused.
     refusal = watcher.run(
         """
-        for (;;) {
+        for (const end = Date.now() + 15_000; Date.now() < end;) {
           const code = await client.room('r', 'gone?').then(() => null, (error) => error.code);
           if (code !== null) return code;
         }
