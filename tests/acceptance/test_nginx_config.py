@@ -17,10 +17,10 @@ import pytest
 from nginx.render import CLIENTS, STRATEGIES, Site, render
 from tests.acceptance.conftest import StartBackend
 from tests.support.backends import get, seen
-from tests.support.certificates import self_signed
 from tests.support.cluster import NginxProxy, require_program
 from tests.support.processes import CHECKOUT
 from tests.support.servers import free_port
+from tests.support.tls import self_signed
 
 
 @pytest.fixture

@@ -1,60 +1,35 @@
-"""A certificate for `localhost` that a test makes and trusts."""
+"""A certificate for a server on this machine."""
 
 from __future__ import annotations
 
 import datetime
-import ipaddress
-import socket
-import ssl
-from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 
-@dataclass(frozen=True)
-class Pair:
-    """The files of a certificate and its key, and what a client does with them."""
-
-    certificate: Path
-    key: Path
-    both: Path  # one file with the two, as HAProxy wants it
-
-    def trusting(self) -> ssl.SSLContext:
-        """For a client that trusts this certificate alone."""
-        return ssl.create_default_context(cafile=str(self.certificate))
-
-    def protocol(self, port: int, *offered: str) -> str | None:
-        """What the server on the port chooses of the offered protocols."""
-        context = self.trusting()
-        context.set_alpn_protocols(list(offered))
-        with (
-            socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
-            context.wrap_socket(connection, server_hostname="localhost") as encrypted,
-        ):
-            return encrypted.selected_alpn_protocol()
-
-
-def self_signed(directory: Path) -> Pair:
-    """A fresh one, valid from yesterday until tomorrow."""
+def make_certificate(directory: Path) -> tuple[Path, Path]:
+    """A self-signed certificate for localhost."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now, day = datetime.datetime.now(datetime.UTC), datetime.timedelta(days=1)
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
     certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
-        .add_extension(names, critical=False)
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )
-    pair = Pair(directory / "tls-certificate.pem", directory / "tls-key.pem", directory / "tls.pem")
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    pair.certificate.write_bytes(pem)
-    pair.key.write_bytes(private)
-    pair.both.write_bytes(pem + private)
-    return pair
+    certificate_path, key_path = directory / "cert.pem", directory / "key.pem"
+    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    pem = serialization.PrivateFormat.TraditionalOpenSSL
+    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, pem, serialization.NoEncryption()))
+    return certificate_path, key_path

@@ -16,11 +16,11 @@ import pytest
 from haproxy.render import CLIENTS, Site, render
 from tests.acceptance.conftest import StartBackend
 from tests.support.backends import READY, get, seen
-from tests.support.certificates import self_signed
 from tests.support.cluster import require_program
 from tests.support.haproxy import HaproxyProxy
 from tests.support.processes import CHECKOUT
 from tests.support.servers import free_port
+from tests.support.tls import self_signed
 
 StartProxy = Callable[..., HaproxyProxy]
 
