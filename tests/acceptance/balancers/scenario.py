@@ -31,14 +31,19 @@ async def exchange(clients: list[Client], room: str) -> None:
     await first.do("broadcast", data=f"{room}: broadcast")
     for client in clients[1:]:
         await client.expect("broadcast", data=f"{room}: broadcast")
-        # What was published before is here by now, on the same socket.
-        is_member = client in members
-        came = [push["data"] for push in client.pushes("room") if push["room"] == room]
-        assert came == ([f"{room}: room"] if is_member else [])
-        private = [push["data"] for push in client.pushes("private") if push["data"].startswith(room)]
-        assert private == ([f"{room}: private"] if client is last else [])
+        if client in members:
+            await client.expect("room", room=room, data=f"{room}: room")
+        if client is last:
+            await client.expect("private", data=f"{room}: private")
+    for client in clients[1:]:
+        assert len(about(client, room)) == 1 + (client in members) + (client is last)
     await first.do("ping")
-    assert not [push for push in first.pushes("room", "broadcast") if str(push["data"]).startswith(room)]
+    assert about(first, room) == []
+
+
+def about(client: Client, room: str) -> list[str]:
+    """What one exchange has brought to a client."""
+    return [data for push in client.pushes() if str(data := push.get("data", "")).startswith(f"{room}: ")]
 
 
 async def lose_a_node(cluster: Cluster, connect: Connect, url: str, clients: list[Client]) -> list[Client]:
