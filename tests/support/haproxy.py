@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from haproxy.render import Site, render
+from tests.support.backends import get
 from tests.support.cluster import require_program
 from tests.support.processes import ServerProcess, accepts
 from tests.support.servers import free_port
@@ -40,10 +39,6 @@ class HaproxyProxy(ServerProcess):
     def url(self) -> str:
         return f"ws://127.0.0.1:{self.public_port}/ws/"
 
-    @property
-    def internal_url(self) -> str:
-        return f"http://127.0.0.1:{self.internal_port}"
-
     def start(self) -> HaproxyProxy:
         self.spawn()
         self.wait_until(lambda: accepts(self.public_port) and accepts(self.internal_port), "listening")
@@ -51,8 +46,8 @@ class HaproxyProxy(ServerProcess):
 
     def node(self, number: int) -> dict[str, str]:
         """What its page of statistics says of a node; `status` is UP or DOWN, with a fraction while it changes."""
-        text = httpx.get(f"{self.internal_url}/haproxy;csv").text.removeprefix("# ")
-        rows = csv.DictReader(text.splitlines())
+        _, text = get(self.internal_port, "/haproxy;csv")
+        rows = csv.DictReader(text.removeprefix("# ").splitlines())
         return next(row for row in rows if (row["pxname"], row["svname"]) == ("nodes", f"node_{number}"))
 
     def is_up(self, number: int) -> bool:
