@@ -53,3 +53,10 @@ class HaproxyProxy(ServerProcess):
     def is_up(self, number: int) -> bool:
         """Whether the node gets new connections."""
         return self.node(number)["status"].startswith("UP")
+
+    def wait_checked(self) -> None:
+        """Wait until each node has passed a check: before that, a single one that fails takes it out."""
+        numbers = range(1, len(self.site.nodes) + 1)
+        self.wait_until(
+            lambda: all(self.node(number)["check_status"] == "L7OK" for number in numbers), "sure that all are ready"
+        )

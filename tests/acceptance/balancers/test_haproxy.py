@@ -30,6 +30,7 @@ async def test_a_node_that_drains_gets_nothing_new_and_ends_in_peace(
     """After two checks it is out; its old connections go on until it closes them with 1012, and it exits with 0."""
     cluster = start_cluster(nodes=3, environment={"REALTIME_DRAIN_WAIT_SECONDS": str(DRAIN_WAIT_SECONDS)})
     haproxy = in_front("haproxy", cluster, check_ms=CHECK_MS)
+    await asyncio.to_thread(haproxy.wait_checked)
     old, *others = await one_on_each(connect, haproxy.url, cluster)
     for client in (old, *others):
         await client.join("room")
@@ -58,6 +59,7 @@ async def test_a_dead_node_costs_nobody_a_connection(
     more, and started again it gets clients."""
     cluster = start_cluster(nodes=3)
     haproxy = in_front("haproxy", cluster, check_ms=CHECK_MS)
+    await asyncio.to_thread(haproxy.wait_checked)
     lost, *others = await one_on_each(connect, haproxy.url, cluster)
     await asyncio.to_thread(cluster.nodes[0].kill)
     new = [await connect(haproxy.url) for _ in range(NEW)]

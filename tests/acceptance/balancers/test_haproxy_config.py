@@ -187,7 +187,7 @@ def test_a_node_is_out_after_two_checks_and_back_after_two(backend: StartBackend
     """Readiness that turns red takes a node out with the second check; green again it is back."""
     turning = backend("turning")
     haproxy = proxy(turning.port, backend("steady").port)
-    haproxy.wait_until(lambda: haproxy.node(1)["check_status"] == "L7OK", "told that node 1 is ready")
+    haproxy.wait_checked()
     turning.ready_status = 503
     haproxy.wait_until(lambda: not haproxy.is_up(1), "told that node 1 is not ready")
     assert haproxy.node(1)["chkfail"] == "2"
