@@ -97,12 +97,12 @@ def contradiction() -> Problem | None:
     own = _settings()
     if own.node_timeout_seconds < 2 * own.heartbeat_seconds:
         wrong = "NODE_TIMEOUT_SECONDS is under two HEARTBEAT_SECONDS: one late heartbeat makes a node dead"
+    elif own.drain_wait_seconds >= own.drain_deadline_seconds:
+        wrong = "DRAIN_WAIT_SECONDS is not under DRAIN_DEADLINE_SECONDS: clients are cut before they can be closed"
     elif own.backlog_hard_max_bytes < own.backlog_max_bytes:
         wrong = "BACKLOG_HARD_MAX_BYTES is under BACKLOG_MAX_BYTES: the grace time never applies"
     elif own.command_max_bytes > own.message_max_bytes:
         wrong = "COMMAND_MAX_BYTES is over MESSAGE_MAX_BYTES: `too_large` is never answered"
-    elif own.drain_wait_seconds >= own.drain_deadline_seconds:
-        wrong = "DRAIN_WAIT_SECONDS is not under DRAIN_DEADLINE_SECONDS: clients are cut before they can be closed"
     else:
         return None
     return f"REALTIME: {wrong}.", "Three heartbeats, four times the backlog, and the same size are the defaults."

@@ -106,9 +106,9 @@ def test_no_asgi_application(settings: Settings) -> None:
     "values",
     [
         {"NODE_TIMEOUT_SECONDS": 5, "HEARTBEAT_SECONDS": 3},
+        {"DRAIN_WAIT_SECONDS": 30},
         {"BACKLOG_HARD_MAX_BYTES": 4096},
         {"MESSAGE_MAX_BYTES": 2048},
-        {"DRAIN_WAIT_SECONDS": 30},
     ],
 )
 def test_settings_that_contradict_each_other(settings: Settings, values: dict[str, object]) -> None:
