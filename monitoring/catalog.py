@@ -121,6 +121,18 @@ METRICS: tuple[Metric, ...] = (
         "Bytes of the messages handed to sockets.",
         _counted(lambda i: i.sent_bytes),
     ),
+    Metric(
+        "realtime_connections_max",
+        "gauge",
+        "Connections that this node takes, its CONNECTIONS_MAX.",
+        _of_node(lambda node: node.settings.connections_max),
+    ),
+    Metric(
+        "realtime_memory_over",
+        "gauge",
+        "1 while the node held more memory than MEMORY_MAX_BYTES at its last look.",
+        _of_node(lambda node: node.occupancy.memory.is_over),
+    ),
     Metric("realtime_backlog_bytes", "gauge", "Bytes that wait for clients to read them.", _of_node(_backlog)),
     Metric("realtime_rooms", "gauge", "Rooms with a member on this node.", _of_node(lambda node: node.hub.room_count)),
     Metric(

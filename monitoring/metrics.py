@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
-from realtime.instrument import Instrument
+from realtime.instrument import MEMORY, Instrument
 from realtime.protocol.closing import CLOSE_CODES, CloseCode
 from realtime.protocol.errors import ERRORS
 
@@ -46,7 +46,8 @@ class PrometheusInstrument(Instrument):
         # What is known beforehand begins at zero: a rate over a series that is not there yet would miss its first step.
         self.closed = Counter({str(code): 0 for code in sorted(_KNOWN_CODES)})  # by close code
         self.refused: Counter[str] = Counter()  # by reason
-        self.evicted = Counter({close.name: 0 for close in CLOSE_CODES})  # by the name of the close code
+        # By the name of the close code; of those that are overloaded, by "memory" where memory was short.
+        self.evicted = Counter({**{close.name: 0 for close in CLOSE_CODES}, MEMORY: 0})
         self.errors = Counter({error.code: 0 for error in ERRORS})  # by error code
         self.durations = Histogram(DURATION_BOUNDS)
         self.latencies = Histogram(LATENCY_BOUNDS)
@@ -79,8 +80,8 @@ class PrometheusInstrument(Instrument):
     def connection_refused(self, reason: str) -> None:
         self.refused[reason] += 1
 
-    def connection_evicted(self, close: CloseCode) -> None:
-        self.evicted[close.name] += 1
+    def connection_evicted(self, close: CloseCode, reason: str = "") -> None:
+        self.evicted[reason or close.name] += 1
 
     def command_handled(self, seconds: float, size: int) -> None:
         self.commands += 1

@@ -103,6 +103,8 @@ def contradiction() -> Problem | None:
         wrong = "BACKLOG_HARD_MAX_BYTES is under BACKLOG_MAX_BYTES: the grace time never applies"
     elif own.command_max_bytes > own.message_max_bytes:
         wrong = "COMMAND_MAX_BYTES is over MESSAGE_MAX_BYTES: `too_large` is never answered"
+    elif own.pong_is_activity and 0 < own.idle_timeout_seconds <= own.ping_interval_seconds:
+        wrong = "IDLE_TIMEOUT_SECONDS is not over PING_INTERVAL_SECONDS: a silent client is closed before it is pinged"
     else:
         return None
     return f"REALTIME: {wrong}.", "Three heartbeats, four times the backlog, and the same size are the defaults."

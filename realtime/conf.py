@@ -104,6 +104,29 @@ class Settings:
     deliver_slice_ms: float = _setting(
         5.0, "a big room is served for that long before other work gets its turn", unit="ms", least=0.1, most=1_000
     )
+    connections_max: int = _setting(
+        10_000, "connections of one node; at that many it evicts, or refuses with 503", least=1, most=1_000_000
+    )
+    evict_fraction: float = _setting(
+        0.1, "share of the connections that one eviction closes at most, the longest inactive", least=0.001, most=1
+    )
+    evict_inactive_seconds: float = _setting(
+        10.0, "who has sent something within that time is not evicted", unit="s", most=3600
+    )
+    idle_timeout_seconds: float = _setting(
+        300.0, "a client silent for that long is closed with 1001 (0: never)", unit="s", most=86_400
+    )
+    ping_is_activity: bool = _setting(True, "whether a client that sends nothing but the command `ping` is active")
+    pong_is_activity: bool = _setting(
+        False, "whether a client that sends nothing but pings and pongs of the WebSocket protocol is active"
+    )
+    memory_max_bytes: int = _setting(
+        512 * MIB, "a node with more resident memory is unhealthy, and closes inactive connections", unit="bytes",
+        least=MIB,
+    )  # fmt: skip
+    memory_check_seconds: float = _setting(
+        60.0, "how often a node looks at its memory, and logs it", unit="s", least=0.1, most=3600
+    )
     listen_backlog: int = _setting(1024, "connections that the kernel may hold before they are accepted", least=1)
     ping_interval_seconds: float = _setting(
         20.0, "a connection silent for that long is pinged by the server", unit="s", least=0.1, most=3600

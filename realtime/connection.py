@@ -14,8 +14,8 @@ from realtime.exceptions import BackplaneUnavailable
 from realtime.hub import Member
 from realtime.protocol import codec
 from realtime.protocol.closing import TOO_BIG, CloseCode
-from realtime.protocol.errors import CommandRefused, InternalError, TooLarge, Unavailable
-from realtime.protocol.messages import Ack, Command, ConnectionLimits, Outbound, Ref, Welcome
+from realtime.protocol.errors import BadMessage, CommandRefused, InternalError, TooLarge, Unavailable
+from realtime.protocol.messages import Ack, Command, ConnectionLimits, Outbound, Ping, Ref, Welcome
 from realtime.server.writer import FrameWriter
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ class Connection(Member):
         "bytes_in",
         "close_sent",
         "identity",
-        "last_active",
         "messages_in",
         "node",
         "opened_at",
@@ -65,8 +64,7 @@ class Connection(Member):
         self.identity = identity
         self.transport = transport
         self.opened_at = time.time()
-        self.last_active = time.monotonic()
-        """When the client last sent something; the monotonic clock, seconds."""
+        self.touch()
         self.messages_in = 0
         self.bytes_in = 0
         self.close_sent: CloseCode | None = None
@@ -86,12 +84,18 @@ class Connection(Member):
             message_max_bytes=settings.message_max_bytes,
             command_max_bytes=settings.command_max_bytes,
             rooms_max=settings.rooms_per_connection_max,
+            idle_timeout_seconds=settings.idle_timeout_seconds,
         )
         self.send(Welcome(id=self.id, node=self.node.id, user=self.user, limits=limits))
 
+    def touch(self) -> None:
+        """The client is active."""
+        self.last_active = time.monotonic()
+
     async def handle(self, text: bytes) -> None:
         """Answer one command. Never raises for what a client sent."""
-        begun = self.last_active = time.monotonic()
+        was_active, self.last_active = self.last_active, time.monotonic()
+        begun = self.last_active
         self.messages_in += 1
         self.bytes_in += len(text)
         size = len(text)
@@ -107,11 +111,18 @@ class Connection(Member):
             except codec.RefusedText as refused:
                 self.refuse(refused.refusal, refused.ref)
             else:
+                if type(command) is Ping and not self.node.settings.ping_is_activity:
+                    self.last_active = was_active
                 await self._answer(command)
         self.node.instrument.command_handled(time.monotonic() - begun, size)
         if self._unanswered > UNANSWERED_MAX:
             self._relief = asyncio.get_running_loop().create_future()
             await self._relief
+
+    def handle_binary(self) -> None:
+        """Answer a binary message."""
+        self.touch()
+        self.refuse(BadMessage("Commands are text messages, not binary ones."), None)
 
     def refuse(self, refusal: CommandRefused, ref: Ref | None) -> None:
         """Answer a command with an error; the connection lives on."""

@@ -14,7 +14,7 @@ from realtime.auth import Identity
 from realtime.connection import Connection
 from realtime.handlers import HANDLERS
 from realtime.middleware import header, identity_of, is_origin_allowed, remote_address
-from realtime.protocol.errors import BadMessage
+from realtime.node import Node
 from realtime.runtime import Runtime, runtime
 from realtime.server import daphne_hooks, uvicorn_hooks
 from realtime.server.plain import PlainSocket
@@ -22,6 +22,7 @@ from realtime.server.socket import BINARY, ClientSocket, Receive, Scope, Send
 from realtime.tracking import ConnectionFacts
 
 RETRY_AFTER_SECONDS = 5
+ORIGIN = "origin"
 
 
 class RealtimeConsumer(AsyncConsumer):
@@ -32,18 +33,19 @@ class RealtimeConsumer(AsyncConsumer):
         process = runtime()
         client = _client_socket(process, scope, receive, send)
         await receive()  # websocket.connect
-        if not is_origin_allowed(scope, process.settings.allowed_origins):
-            process.instrument.connection_refused("origin")
-            await client.deny(403)
+        node = _admitting_node(process, scope)
+        if isinstance(node, str):
+            process.instrument.connection_refused(node)
+            await (client.deny(403) if node == ORIGIN else client.deny(503, retry_after_seconds=RETRY_AFTER_SECONDS))
             return
-        node = process.node
-        if node is None or not node.is_accepting:
-            process.instrument.connection_refused("not_started" if node is None else node.state)
-            await client.deny(503, retry_after_seconds=RETRY_AFTER_SECONDS)
-            return
-        identity = await identity_of(scope)
-        await client.accept()
+        try:
+            identity = await identity_of(scope)
+            await client.accept()
+        finally:
+            node.occupancy.arrived()
         connection = Connection(node, client.writer, HANDLERS, identity=identity)
+        if process.settings.pong_is_activity:
+            client.on_control_frame = connection.touch
         process.connection_opened(connection, _facts(process, scope, connection, identity))
         try:
             connection.welcome()
@@ -51,12 +53,24 @@ class RealtimeConsumer(AsyncConsumer):
             scope["headers"] = []  # nobody asks again, and they would stay as long as the client
             while (message := await client.next()) is not None:
                 if message is BINARY:
-                    connection.refuse(BadMessage("Commands are text messages, not binary ones."), None)
+                    connection.handle_binary()
                 else:
                     await connection.handle(message)
         finally:
             connection.ended()
             process.connection_closed(connection, client.close_code)
+
+
+def _admitting_node(process: Runtime, scope: Scope) -> Node | str:
+    """The node, with a place taken in it; or why this client is refused."""
+    node = process.node
+    if not is_origin_allowed(scope, process.settings.allowed_origins):
+        return ORIGIN
+    if node is None:
+        return "not_started"
+    if not node.is_accepting:
+        return node.state
+    return node if node.occupancy.arrive() else "capacity"
 
 
 def _client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send) -> ClientSocket:

@@ -11,13 +11,15 @@ from realtime.server.writer import FrameWriter
 class Member:
     """A connection as the hub sees it. ``user`` is None while it is anonymous."""
 
-    __slots__ = ("id", "rooms", "user", "writer")
+    __slots__ = ("id", "last_active", "rooms", "user", "writer")
 
     def __init__(self, connection_id: str, user: str | None, writer: FrameWriter) -> None:
         self.id = connection_id
         self.user = user
         self.writer = writer
         self.rooms: dict[str, Room] = {}
+        self.last_active = 0.0
+        """When the client last sent something; the monotonic clock, seconds."""
 
     def evict(self, close: CloseCode) -> None:
         """The server ends this connection."""

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from realtime.protocol.closing import CloseCode
 
+MEMORY = "memory"
+"""The reason of an eviction because memory was short; its close code is that of the evictions at capacity."""
+
 
 class Instrument:
     """Records nothing; override what you need."""
@@ -19,10 +22,10 @@ class Instrument:
         """A connection ended after ``seconds``, with the close code that ended it (1006: without a close frame)."""
 
     def connection_refused(self, reason: str) -> None:
-        """A client was not accepted: "origin", "path", "draining", "not_started", …."""
+        """A client was not accepted: "origin", "path", "draining", "not_started", "capacity", …."""
 
-    def connection_evicted(self, close: CloseCode) -> None:
-        """The server decided to end a connection."""
+    def connection_evicted(self, close: CloseCode, reason: str = "") -> None:
+        """The server decided to end a connection; ``reason``: why, where the name of the close code does not say it."""
 
     def command_handled(self, seconds: float, size: int) -> None:
         """A command of ``size`` bytes was handled, ``seconds`` from its arrival to the end of its handling."""

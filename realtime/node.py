@@ -3,7 +3,7 @@
 It publishes for its connections, delivers what comes back, and keeps the table of live nodes. Its parts:
 ``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
 backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``inbound`` (sorts what
-arrives).
+arrives), ``occupancy`` (who may come and must go).
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from realtime.layers.backplane import Backplane
 from realtime.members import MemberLists
 from realtime.missed import MissedNotices
 from realtime.neighbours import Neighbours
+from realtime.occupancy import Occupancy
 from realtime.protocol.closing import SLOW_CONSUMER
 from realtime.protocol.envelope import (
     READS,
@@ -80,6 +81,7 @@ class Node:
         self.started_at = time.time()
         self.hub = Hub()
         self.tasks = TaskGroup(self._task_failed)
+        self.occupancy = Occupancy(self.id, self.hub, settings, instrument, self.tasks, clock)
         self.receipts = Receipts(settings.receipt_timeout_seconds)
         self.subscriptions = Subscriptions(backplane, self.tasks)
         self.deliverer = Deliverer(instrument, settings.deliver_slice_ms / 1000)
@@ -156,6 +158,7 @@ class Node:
         self.tasks.start("heartbeat", self._beat())
         self.tasks.start("judge", self.neighbours.judge())
         self.tasks.start("backlogs", self._look_at_backlogs())
+        self.occupancy.start()
 
     def drain(self) -> None:
         """Take no more connections; those that are here go on until they are closed."""
@@ -163,7 +166,7 @@ class Node:
         self._on_heartbeat(self.heartbeat())
 
     def _task_failed(self, name: str) -> None:
-        if name in ("heartbeat", "judge", "backlogs", "restore"):
+        if name in ("heartbeat", "judge", "backlogs", "restore", "idle", "memory", "evictions"):
             logger.critical("node_failed node=%s task=%s", self.id, name)
             self._lifecycle = "failed"  # readiness is red for good: the supervisor or operator must restart it
 

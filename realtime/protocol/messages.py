@@ -148,6 +148,7 @@ class ConnectionLimits(msgspec.Struct, frozen=True):
     message_max_bytes: int
     command_max_bytes: int
     rooms_max: int
+    idle_timeout_seconds: float
 
 
 class Welcome(Outbound, frozen=True, tag="welcome"):

@@ -24,6 +24,8 @@ from realtime.server.socket import ClientSocket, Scope, Send
 logger = logging.getLogger("realtime.server")
 
 EXIT_FORCED = 1
+LOOK_SECONDS = 2.0
+"""How often daphne looks whether a ping is due: pinged at the look before, nobody waits longer than the interval."""
 
 
 def is_daphne_running_us() -> bool:
@@ -179,7 +181,7 @@ def tune(server: Any, settings: Settings) -> None:
     if not _has_flag("--websocket_timeout"):
         server.websocket_timeout = -1
     if not _has_flag("--ping-interval"):
-        server.ping_interval = settings.ping_interval_seconds
+        server.ping_interval = max(0.0, settings.ping_interval_seconds - LOOK_SECONDS)
     options: dict[str, Any] = {"failByDrop": False, "closeHandshakeTimeout": 2, "allowNullOrigin": True}
     if not _has_flag("--ping-timeout"):
         options["autoPingTimeout"] = settings.ping_timeout_seconds

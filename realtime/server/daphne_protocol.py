@@ -162,6 +162,20 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         self.last_ping = time.time()
         self.client_socket.received(payload, isBinary)
 
+    def onPing(self, payload: bytes) -> None:
+        """The client pings."""
+        super().onPing(payload)
+        self._heard_control_frame()
+
+    def onPong(self, payload: bytes) -> None:
+        """The client answers a ping, or says something like it unasked."""
+        super().onPong(payload)
+        self._heard_control_frame()
+
+    def _heard_control_frame(self) -> None:
+        if self.client_socket is not None:
+            self.client_socket.on_control_frame()
+
     def onMessageBegin(self, isBinary: bool) -> None:
         """The first frame of a message begins."""
         self._fragments = 0

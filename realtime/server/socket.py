@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from enum import Enum
 from typing import Any, Final, Literal
 
-from realtime.server.writer import FrameWriter
+from realtime.server.writer import FrameWriter, nobody
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -36,6 +36,8 @@ class ClientSocket(ABC):
     """Usable once accepted."""
     close_code: int
     """How the socket ended, valid after ``next`` said None."""
+    on_control_frame: Callable[[], None] = staticmethod(nobody)
+    """Called for each ping and pong of the client; never on the plain way, where the server keeps them to itself."""
 
     @abstractmethod
     async def accept(self, subprotocol: str | None = None) -> None:

@@ -67,6 +67,7 @@ _PROTOCOL_METHODS = (
     "handle_cont",
     "handle_parser_exception",
     "handle_ping",
+    "handle_pong",
     "keepalive_timeout",
     "run_asgi",
     "send",

@@ -115,6 +115,16 @@ class RealtimeProtocol(WebSocketsSansIOProtocol):
             self.conn.data_to_send()  # nothing follows a close frame
             return
         self._flush()
+        self._heard_control_frame()
+
+    def handle_pong(self, event: Frame) -> None:
+        """The client answers a ping, or says something like it unasked."""
+        super().handle_pong(event)
+        self._heard_control_frame()
+
+    def _heard_control_frame(self) -> None:
+        if self.client_socket is not None:
+            self.client_socket.on_control_frame()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
@@ -205,7 +215,10 @@ class RealtimeProtocol(WebSocketsSansIOProtocol):
         self._end_soon()
 
     def keepalive_timeout(self) -> None:
-        """A ping was not answered."""
+        """A ping was not answered: nobody is there who would read a close frame, or what waits before it."""
+        if self.client_socket is not None and not self.close_sent:
+            self.transport.abort()
+            return
         super().keepalive_timeout()
         self._end_soon()
 

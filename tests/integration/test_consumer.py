@@ -80,6 +80,7 @@ async def test_the_welcome_says_who_and_where_the_client_is(process: Runtime) ->
             "message_max_bytes": 1024 * 1024,
             "command_max_bytes": 2_000,
             "rooms_max": 3,
+            "idle_timeout_seconds": 300,
         }
 
 
