@@ -84,6 +84,8 @@ def test_the_silent_are_closed(
         assert (closed.code, closed.reason) == IDLE
         wire.send(close(1001))
     pump(gone, lambda: all(wire.has_ended for wire in gone), "the end")
+    for wire in gone:
+        wire.socket.close()
     rows = [wire.peer.id for wire in gone]
     cluster.nodes[0].wait_until(lambda: all(end_of(cluster, row) == IDLE for row in rows), "done with the rows")
     assert_no_traceback(cluster)
