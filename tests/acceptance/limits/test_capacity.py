@@ -37,7 +37,7 @@ def test_a_full_node_evicts_the_longest_inactive(server: str, start_nodes: Start
     newcomer = new_peer(node)
     for evicted in (peers[3], peers[9]):
         assert evicted.closed() == OVERLOADED
-        evicted.leave()
+        evicted.socket.close()
     for peer in (newcomer, *peers[:3], *peers[4:9]):
         peer.do("ping")
     assert metric(node, "websocket_connected_clients") == 9

@@ -80,8 +80,8 @@ def processes() -> Iterator[list[Process]]:
 
 
 def test_lost_peers_are_found(start_nodes: StartNodes, new_peer: NewPeer, processes: list[Process]) -> None:
-    """Within the ping's interval and timeout a stopped peer and one behind a pulled cable leave the hub, and their rows are
-    closed with 1006, on daphne and on uvicorn, also while others go on talking to them. Who answers pings stays."""
+    """Within the ping's interval and timeout a stopped peer and one behind a pulled cable leave the hub, and their rows
+    are closed with 1006, on daphne and on uvicorn, also while others talk to them. Who answers pings stays."""
     cluster = start_nodes(
         "daphne", "uvicorn", PING_INTERVAL_SECONDS=INTERVAL_SECONDS, PING_TIMEOUT_SECONDS=TIMEOUT_SECONDS
     )

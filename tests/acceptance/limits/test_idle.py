@@ -23,7 +23,7 @@ SIGNS = {
     "protocol": frame(PONG, b"alive") + frame(PING, b"alive"),
     "silent": b"",
 }
-"""Peers by what they send again and again. The silent one comes last, so that all others are closed before it or not."""
+"""Peers by what they send again and again. The silent one comes last: others are closed before it, or not at all."""
 
 
 class Circle:
@@ -55,8 +55,8 @@ class Circle:
 def test_the_silent_are_closed(
     settings: dict[str, int], lost: set[str], lost_on_plain: set[str], start_nodes: StartNodes, new_peer: NewPeer
 ) -> None:
-    """1001 "Connection timeout" for those who send nothing that counts, and for nobody else, on every server; only those
-    that we reach into show pings and pongs of the protocol."""
+    """1001 "Connection timeout" for those who send nothing that counts, and for nobody else, on every server; only
+    those that we reach into show pings and pongs of the protocol."""
     cluster = start_nodes(*SERVERS, IDLE_TIMEOUT_SECONDS=IDLE_SECONDS, PING_INTERVAL_SECONDS=1, **settings)
     losses = (lost, lost, lost_on_plain)
     circles = [Circle(node, new_peer, each) for node, each in zip(cluster.nodes, losses, strict=True)]
