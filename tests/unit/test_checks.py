@@ -109,6 +109,7 @@ def test_no_asgi_application(settings: Settings) -> None:
         {"DRAIN_WAIT_SECONDS": 30},
         {"BACKLOG_HARD_MAX_BYTES": 4096},
         {"MESSAGE_MAX_BYTES": 2048},
+        {"PONG_IS_ACTIVITY": True, "IDLE_TIMEOUT_SECONDS": 20, "PING_INTERVAL_SECONDS": 20},
     ],
 )
 def test_settings_that_contradict_each_other(settings: Settings, values: dict[str, object]) -> None:
