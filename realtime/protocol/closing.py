@@ -24,7 +24,7 @@ class CloseCode:
     wait_seconds: float
 
 
-OVERLOADED = CloseCode("overloaded", 1001, "Server overloaded", "evicted: the node is full, or short of memory", True, 5)
+OVERLOADED = CloseCode("overloaded", 1001, "Server overloaded", "evicted: full, or short of memory", True, 5)
 IDLE = CloseCode("idle", 1001, "Connection timeout", "the client was silent for too long", True, 0)
 POLICY_VIOLATION = CloseCode("policy_violation", 1008, "Policy violation", "limits were ignored", True, 20)
 TOO_BIG = CloseCode("too_big", 1009, "Message too big", "a message or frame exceeded MESSAGE_MAX_BYTES", True, 1)

@@ -192,7 +192,7 @@ async def test_the_guard_stops_when_closing_frees_nothing(caplog: pytest.LogCapt
     """It says so once; the warning goes on, and nobody else is closed."""
     house = House(memory_max_bytes=MIB)
     house.add(*(20 + index for index in range(30)))
-    ballast = []
+    ballast: list[bytearray] = []
     while house.occupancy.memory.is_evicting and len(ballast) < 10:
         ballast.append(await _looked(house))
     closed = len(house.closed)
