@@ -43,9 +43,7 @@ class RealtimeConsumer(AsyncConsumer):
             await client.accept()
         finally:
             node.occupancy.arrived()
-        connection = Connection(node, client.writer, HANDLERS, identity=identity)
-        if process.settings.pong_is_activity:
-            client.on_control_frame = connection.touch
+        connection = _connection(node, client, identity)
         process.connection_opened(connection, _facts(process, scope, connection, identity))
         try:
             connection.welcome()
@@ -71,6 +69,13 @@ def _admitting_node(process: Runtime, scope: Scope) -> Node | str:
     if not node.is_accepting:
         return node.state
     return node if node.occupancy.arrive() else "capacity"
+
+
+def _connection(node: Node, client: ClientSocket, identity: Identity) -> Connection:
+    connection = Connection(node, client.writer, HANDLERS, identity=identity)
+    if node.settings.pong_is_activity:
+        client.on_control_frame = connection.touch
+    return connection
 
 
 def _client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send) -> ClientSocket:
