@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger("realtime.connection")
 
 UNANSWERED_MAX = 1_024
-"""A client with more publications that the backplane has not answered yet is not read until half are answered."""
+"""A client with more publications that the backplane, or the recipient's node, has not answered yet is not read until
+half are answered."""
 
 
 class Connection(Member):
@@ -137,19 +138,27 @@ class Connection(Member):
         """Answer with ``ack`` once the backplane took it (only with a ``ref``), else with ``unavailable``."""
 
         def answer(done: Published) -> None:
-            self._unanswered -= 1
-            if self._relief is not None and not self._relief.done() and self._unanswered * 2 <= UNANSWERED_MAX:
-                self._relief.set_result(None)
+            self.answered()
             if done.cancelled() or done.exception() is not None:
                 self.refuse(Unavailable(), ref)
             elif ref is not None:
                 self.send(Ack(ref=ref))
 
-        self._unanswered += 1
+        self.answer_later()
         if published.done():
             answer(published)
         else:
             published.add_done_callback(answer)
+
+    def answer_later(self) -> None:
+        """One more command waits for its answer; with too many of them the client is not read."""
+        self._unanswered += 1
+
+    def answered(self) -> None:
+        """One of them waits no more."""
+        self._unanswered -= 1
+        if self._relief is not None and not self._relief.done() and self._unanswered * 2 <= UNANSWERED_MAX:
+            self._relief.set_result(None)
 
     def evict(self, close: CloseCode) -> None:
         """The server ends this connection; it leaves the hub at once, so that nothing more is delivered to it."""

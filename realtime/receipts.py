@@ -33,8 +33,9 @@ class Receipts:
         timer.cancel()
         answered(is_delivered)
 
-    def cancel(self, number: int) -> None:
-        """Nobody waits any more."""
+    def cancel(self, number: int) -> bool:
+        """Nobody waits any more; False when nobody did."""
         entry = self._pending.pop(number, None)
         if entry is not None:
             entry[1].cancel()
+        return entry is not None

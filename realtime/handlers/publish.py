@@ -61,7 +61,8 @@ async def private(connection: Connection, command: PublishPrivate) -> None:
 
     def published_or_not(done: object) -> None:
         if published.cancelled() or published.exception() is not None:
-            node.receipts.cancel(receipt)
+            if node.receipts.cancel(receipt):
+                connection.answered()
             connection.refuse(Unavailable(), command.ref)
         elif published.result() == 0:
             node.receipts.settle(receipt, False)  # the backplane knows that no node listens
@@ -74,9 +75,11 @@ def _expect_receipt(connection: Connection, ref: Ref | None) -> int | None:
         return None
 
     def answered(is_delivered: bool) -> None:
+        connection.answered()
         if is_delivered:
             connection.send(Ack(ref=ref))
         else:
             connection.refuse(UnknownRecipient(), ref)
 
+    connection.answer_later()
     return connection.node.receipts.expect(answered)
