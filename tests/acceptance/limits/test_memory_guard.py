@@ -17,7 +17,7 @@ FIGURES = r"node=\S+ connections=(\d+) resident_bytes=(\d+) max_bytes=(\d+)"
 
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 def test_a_node_over_its_memory(server: str, start_nodes: StartNodes, new_peer: NewPeer) -> None:
-    """Four of forty silent clients are closed at a look, 1001 "Server overloaded". Python itself holds the memory: the
+    """At most four of forty silent clients are closed at a look, 1001 "Server overloaded". Python itself holds the memory: the
     node finds that it frees nothing, says so once, and keeps the others; who is active is never closed."""
     settings = {"MEMORY_MAX_BYTES": 16 * MIB, "MEMORY_CHECK_SECONDS": 0.7, "EVICT_INACTIVE_SECONDS": 2}
     cluster = start_nodes(server, **settings)
@@ -32,8 +32,7 @@ def test_a_node_over_its_memory(server: str, start_nodes: StartNodes, new_peer: 
     node.wait_until(has_stopped, "done with evictions")
     node.wait_until(lambda: node.log.rindex("memory_over") > node.log.rindex("evictions_stopped"), "still watching")
     closed = int(counted(node, "realtime_connections_evicted_total", reason="memory"))
-    assert closed >= CLIENTS // 10
-    assert closed <= CLIENTS // 2, "the guard empties the node"
+    assert 0 < closed <= CLIENTS // 2, "the guard empties the node"
     for peer in silent[:closed]:
         assert peer.closed() == OVERLOADED
     for peer in (active, *silent[closed:]):
@@ -44,6 +43,7 @@ def test_a_node_over_its_memory(server: str, start_nodes: StartNodes, new_peer: 
         rf"WARNING realtime\.occupancy memory_over {FIGURES} freed_bytes=-?\d+ \S+ closing=(\d+)", node.log
     )
     assert sum(int(closing) for *_, closing in warnings) == closed
+    assert max(int(closing) for *_, closing in warnings) <= CLIENTS // 10
     assert all(int(resident) > int(limit) == 16 * MIB for _, resident, limit, _ in warnings)
     assert_no_traceback(cluster)
 

@@ -21,7 +21,7 @@ def test_unconfirmed_private_messages_are_bounded(start_nodes: StartNodes, new_p
     for index in range(SENT):
         sender.send(command("private", to=recipient.id, data=index, ref=index))
     sender.send(command("ping", ref="behind"))
-    pump([sender], lambda: b'{"type":"pong","ref":"behind"}' in sender.texts[1:], "the answer behind them", 40)
+    pump([sender], lambda: b'{"type":"pong","ref":"behind"}' in sender.texts, "the answer behind them", 40)
     other.resume()
     before = sender.messages("error", "pong")
     assert [message["type"] for message in before].index("pong") >= SENT - UNANSWERED_MAX - 1
