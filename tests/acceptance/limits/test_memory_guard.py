@@ -17,7 +17,7 @@ FIGURES = r"node=\S+ connections=(\d+) resident_bytes=(\d+) max_bytes=(\d+)"
 
 @pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 def test_a_node_over_its_memory(server: str, start_nodes: StartNodes, new_peer: NewPeer) -> None:
-    """At most four of forty silent clients are closed at a look, 1001 "Server overloaded". Python itself holds the memory: the
+    """At most four of forty silent clients are closed at a look, 1001 "Server overloaded". Python holds the memory: the
     node finds that it frees nothing, says so once, and keeps the others; who is active is never closed."""
     settings = {"MEMORY_MAX_BYTES": 16 * MIB, "MEMORY_CHECK_SECONDS": 0.7, "EVICT_INACTIVE_SECONDS": 2}
     cluster = start_nodes(server, **settings)
