@@ -10,9 +10,10 @@ import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from monitoring.metrics import Histogram, PrometheusInstrument
+from monitoring.metrics import PrometheusInstrument
 from realtime import __version__
 from realtime.node import Node
+from realtime.statistics import Histogram
 
 Value = float | Histogram | Mapping[str, float] | Mapping[str, str]
 
@@ -134,6 +135,9 @@ METRICS: tuple[Metric, ...] = (
         _of_node(lambda node: node.occupancy.memory.is_over),
     ),
     Metric("realtime_backlog_bytes", "gauge", "Bytes that wait for clients to read them.", _of_node(_backlog)),
+    Metric(
+        "realtime_users", "gauge", "Users with a connection on this node.", _of_node(lambda node: len(node.hub.users))
+    ),
     Metric("realtime_rooms", "gauge", "Rooms with a member on this node.", _of_node(lambda node: node.hub.room_count)),
     Metric(
         "realtime_publications_published_total",
@@ -176,6 +180,18 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "Messages to clients that publications made.",
         _counted(lambda i: i.deliveries),
+    ),
+    Metric(
+        "realtime_delivery_lag_seconds",
+        "histogram",
+        "From the publication of a message on any node to its delivery on this one; about ten a second of each node.",
+        _counted(lambda i: i.lags),
+    ),
+    Metric(
+        "realtime_echo_seconds",
+        "histogram",
+        "How long what the node says to itself takes through the backplane, on all shards.",
+        _counted(lambda i: i.echoes),
     ),
     Metric(
         "realtime_backplane_up",
@@ -235,6 +251,12 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         "How long the event loop took to get to the scrape's question; 1 s at most.",
         lambda sources: sources.loop_lag,
+    ),
+    Metric(
+        "realtime_loop_delay_seconds",
+        "histogram",
+        "How late the event loop did something, asked ten times a second.",
+        _counted(lambda i: i.loop_delays),
     ),
     Metric("realtime_node_info", "info", "Which node this is; the value is always 1.", _node_info),
     Metric(

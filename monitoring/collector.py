@@ -19,8 +19,9 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from monitoring.catalog import METRICS, Metric, Sources
-from monitoring.metrics import Histogram, PrometheusInstrument
+from monitoring.metrics import PrometheusInstrument
 from realtime.runtime import runtime
+from realtime.statistics import Histogram
 
 LOOP_LAG_MAX_SECONDS = 1.0
 

@@ -12,30 +12,17 @@ from collections import Counter
 from realtime.instrument import MEMORY, Instrument
 from realtime.protocol.closing import CLOSE_CODES, CloseCode
 from realtime.protocol.errors import ERRORS
+from realtime.statistics import Histogram, Observed, Totals
 
 DURATION_BOUNDS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600)
 LATENCY_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+LAG_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+LOOP_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 OTHER = "other"
 _KNOWN_CODES = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1011, *(close.code for close in CLOSE_CODES)})
 """A client may close with any of thousands of codes: the rest share one label."""
-
-
-class Histogram:
-    """Observations counted by upper bound; the last count is of those above all bounds."""
-
-    __slots__ = ("bounds", "counts", "sum")
-
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """One more; a value that equals a bound belongs under it."""
-        self.counts[bisect_left(self.bounds, value)] += 1
-        self.sum += value
 
 
 class PrometheusInstrument(Instrument):
@@ -52,6 +39,9 @@ class PrometheusInstrument(Instrument):
         self.durations = Histogram(DURATION_BOUNDS)
         self.latencies = Histogram(LATENCY_BOUNDS)
         self.batches = Histogram(BATCH_BOUNDS)
+        self.lags = Histogram(LAG_BOUNDS)
+        self.echoes = Histogram(LAG_BOUNDS)
+        self.loop_delays = Histogram(LOOP_BOUNDS)
         self.commands = 0
         self.received_bytes = 0
         self.other_sent = 0  # replies and pushes that are no publications
@@ -98,10 +88,12 @@ class PrometheusInstrument(Instrument):
         self.batches.counts[bisect_left(BATCH_BOUNDS, count)] += 1
         self.batches.sum += count
 
-    def batch_delivered(self, publications: int, deliveries: int, size: int) -> None:
+    def batch_delivered(self, publications: int, deliveries: int, size: int, lag_seconds: float | None) -> None:
         self.delivered += publications
         self.deliveries += deliveries
         self.sent_bytes += size
+        if lag_seconds is not None:
+            self.lags.observe(lag_seconds)
 
     def messages_sent(self, count: int, size: int) -> None:
         self.other_sent += count
@@ -118,6 +110,9 @@ class PrometheusInstrument(Instrument):
 
     def backplane_dropped(self, count: int) -> None:
         self.dropped += count
+
+    def echo_heard(self, seconds: float) -> None:
+        self.echoes.observe(seconds)
 
     def backplane_interrupted(self) -> None:
         self.interruptions += 1
@@ -136,3 +131,28 @@ class PrometheusInstrument(Instrument):
 
     def handler_failed(self) -> None:
         self.failures += 1
+
+    def loop_woke_late(self, seconds: float) -> None:
+        self.loop_delays.observe(seconds)
+
+    def totals(self) -> Totals:
+        return Totals(
+            connections_opened=sum(self.opened.values()),
+            connections_refused=sum(self.refused.values()),
+            connections_evicted=sum(self.evicted.values()),
+            messages_in=self.commands,
+            messages_out=self.deliveries + self.other_sent,
+            bytes_in=self.received_bytes,
+            bytes_out=self.sent_bytes,
+            publications_in=self.delivered,
+            publications_out=self.published,
+            deliveries=self.deliveries,
+            errors=sum(self.errors.values()),
+            publish_failures=self.publish_failures,
+            missed_notices=self.missed_notices,
+            rows_lost=self.rows_lost,
+            latency=Observed.of(self.latencies),
+            lag=Observed.of(self.lags),
+            echo=Observed.of(self.echoes),
+            batch=Observed.of(self.batches),
+        )

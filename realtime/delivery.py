@@ -19,15 +19,23 @@ STEP_BYTES = 4 * 1024 * 1024
 """A step also ends after that many bytes to all of its members: copying them is what takes the time then."""
 
 
-class Run:
-    """Consecutive publications for one audience. ``skips``: by connection id, which of ``texts`` it does not get."""
+LAG_MAX_SECONDS = 60.0
+"""A longer lag, and one below zero, is a wrong clock or a foreign publisher's: it must not spoil the sum."""
 
-    __slots__ = ("size", "skips", "texts")
+
+class Run:
+    """Consecutive publications for one audience. ``skips``: by connection id, which of ``texts`` it does not get.
+
+    ``published_at``: when one of them was published, if one of them says so; seconds since the epoch.
+    """
+
+    __slots__ = ("published_at", "size", "skips", "texts")
 
     def __init__(self) -> None:
         self.texts: list[bytes] = []
         self.skips: dict[str, set[int]] = {}
         self.size = 0
+        self.published_at: float | None = None
 
     def add(self, text: bytes, skip: str | None) -> None:
         """One more publication, at the end."""
@@ -97,7 +105,8 @@ class Deliverer:
         self._account(run, write_all(writers, FrameBatch(run.texts), run.skips))
 
     def _account(self, run: Run, deliveries: int) -> None:
-        self._instrument.batch_delivered(len(run.texts), deliveries, run.size * deliveries // len(run.texts))
+        lag = None if run.published_at is None else min(max(0.0, time.time() - run.published_at), LAG_MAX_SECONDS)
+        self._instrument.batch_delivered(len(run.texts), deliveries, run.size * deliveries // len(run.texts), lag)
 
 
 def write_all(writers: Mapping[str, FrameWriter], batch: FrameBatch, skips: Mapping[str, set[int]]) -> int:

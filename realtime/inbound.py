@@ -100,6 +100,8 @@ class Inbound:
                 run = open_runs[audience] = Run()
                 runs.append((audience, run))
             run.add(text, envelope.skip)
+            if envelope.at is not None:
+                run.published_at = envelope.at
         return runs
 
     def _handle(self, envelope: AnyEnvelope) -> None:

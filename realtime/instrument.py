@@ -7,6 +7,7 @@ there is one call per batch, never one per member. The idea of instrumentation a
 from __future__ import annotations
 
 from realtime.protocol.closing import CloseCode
+from realtime.statistics import Totals
 
 MEMORY = "memory"
 """The reason of an eviction because memory was short; its close code is that of the evictions at capacity."""
@@ -36,8 +37,11 @@ class Instrument:
     def batch_received(self, count: int) -> None:
         """That many envelopes came from the backplane in one read."""
 
-    def batch_delivered(self, publications: int, deliveries: int, size: int) -> None:
-        """``publications`` went to some members as ``deliveries`` messages of ``size`` bytes in all."""
+    def batch_delivered(self, publications: int, deliveries: int, size: int, lag_seconds: float | None) -> None:
+        """``publications`` went to some members as ``deliveries`` messages of ``size`` bytes in all.
+
+        ``lag_seconds``: since one of them was published, if one of them says when; by the clocks of both nodes.
+        """
 
     def messages_sent(self, count: int, size: int) -> None:
         """Replies and pushes other than publications were handed to a socket."""
@@ -53,6 +57,9 @@ class Instrument:
 
     def backplane_dropped(self, count: int) -> None:
         """The channel layer dropped that many messages."""
+
+    def echo_heard(self, seconds: float) -> None:
+        """The node heard itself, ``seconds`` after it had spoken."""
 
     def backplane_interrupted(self) -> None:
         """The node's subscription was interrupted, or its echo stayed away."""
@@ -71,3 +78,10 @@ class Instrument:
 
     def handler_failed(self) -> None:
         """A handler raised something that is no refusal."""
+
+    def loop_woke_late(self, seconds: float) -> None:
+        """The loop did something that much after its time; measured ten times a second."""
+
+    def totals(self) -> Totals:
+        """What was counted so far, for the heartbeat: the one question among the facts."""
+        return Totals()

@@ -64,7 +64,7 @@ class MemberLists:
     """The node's part in keeping member lists. Publishing is the node's: it gives the four callables.
 
     ``ask(rooms)`` publishes a watch to all nodes, ``unask(rooms)`` its end; ``tell(node, changes)`` publishes changes
-    to one node's channel; ``others()`` are the ids of the other live nodes.
+    to one node's channel; ``others()`` are the ids of the other live nodes. ``pushed(count, size)`` is told of pushes.
     """
 
     def __init__(
@@ -75,6 +75,7 @@ class MemberLists:
         unask: Callable[[list[str]], None],
         tell: Callable[[str, list[RosterChange]], None],
         others: Callable[[], Iterable[str]],
+        pushed: Callable[[int, int], None] = lambda count, size: None,
         interval_seconds: float,
         timeout_seconds: float,
     ) -> None:
@@ -83,6 +84,7 @@ class MemberLists:
         self._unask = unask
         self._tell = tell
         self._others = others
+        self._pushed = pushed
         self._interval = interval_seconds
         self._timeout = timeout_seconds
         self._watched: dict[str, WatchedRoom] = {}
@@ -250,14 +252,18 @@ class MemberLists:
         for room, watched in self._watched.items():
             if watched.untold:
                 changes, watched.untold = watched.untold, Changes()
-                _push(room, watched.watchers.values(), changes)
+                self._pushed(*_push(room, watched.watchers.values(), changes))
 
 
-def _push(room: str, watchers: Iterable[Member], changes: Changes) -> None:
+def _push(room: str, watchers: Iterable[Member], changes: Changes) -> tuple[int, int]:
+    """Tell all watchers; returns the number of messages and their bytes."""
     push = MembersChanged(room=room, joined=list(changes.joined.values()), left=list(changes.left.values()))
     batch = FrameBatch([codec.encode(push)])
     alone = next(iter(changes.joined)) if len(changes.joined) == 1 and not changes.left else None
+    count = 0
     for watcher in watchers:
         # A watcher knows of its own join; with others in the same push it is told again, which changes nothing.
         if watcher.id != alone:
             watcher.writer.write(batch)
+            count += 1
+    return count, count * len(batch.texts[0])

@@ -30,14 +30,16 @@ class MissedNotices:
 
     def tell(self, groups: frozenset[str] | None) -> None:
         """Tell every connection that hears one of ``groups`` (None: all of them), now."""
-        told = 0
+        told = size = 0
         for member in list(self._hub.connections.values()):
             batch = self._notice(member, groups)
             if batch is not None:
                 member.writer.write(batch)
                 told += 1
+                size += len(batch.texts[0])
         if told:
             self._instrument.missed_told(told)
+            self._instrument.messages_sent(told, size)
             logger.warning("missed_told connections=%d", told)
 
     def tell_soon(self, rooms: Iterable[str] | None) -> None:

@@ -3,7 +3,7 @@
 It publishes for its connections, delivers what comes back, and keeps the table of live nodes. Its parts:
 ``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
 backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``inbound`` (sorts what
-arrives), ``occupancy`` (who may come and must go).
+arrives), ``occupancy`` (who may come and must go), ``meter`` (its figures).
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from realtime.inbound import Inbound
 from realtime.instrument import Instrument
 from realtime.layers.backplane import Backplane
 from realtime.members import MemberLists
+from realtime.meter import Meter
 from realtime.missed import MissedNotices
 from realtime.neighbours import Neighbours
 from realtime.occupancy import Occupancy
@@ -50,6 +51,7 @@ from realtime.protocol.names import (
 )
 from realtime.receipts import Receipts
 from realtime.server.writer import nobody
+from realtime.stamp import Stamp
 from realtime.subscriptions import Subscriptions
 from realtime.tasks import TaskGroup
 from realtime.trust import Gap, Trust
@@ -72,6 +74,7 @@ class Node:
         on_node_died: Callable[[str], None] = lambda node_id: None,
         on_identified: Callable[[str, str | None, str], None] = lambda connection_id, user, label: None,
         on_survey: Callable[[str, list[str], float], None] = lambda own_id, heard, since: None,
+        rows_pending: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = node_id_of(settings.name_of_node, secrets.token_hex(3))
@@ -95,6 +98,7 @@ class Node:
             unask=lambda rooms: self._publish(NODES_GROUP, Unwatch(v=self.version, node=self.id, rooms=rooms)),
             tell=self._tell_members,
             others=lambda: self.nodes.others,
+            pushed=instrument.messages_sent,
             interval_seconds=gather,
             timeout_seconds=settings.members_timeout_seconds,
         )
@@ -103,10 +107,13 @@ class Node:
             send_probe=self._send_probe,
             on_lost=self._trust_lost,
             on_restored=self._trust_restored,
+            on_echo=instrument.echo_heard,
             echo_timeout_seconds=settings.publish_timeout_seconds,
             clock=clock,
         )
+        self.meter = Meter(self.hub, instrument, clock, rows_pending)
         self._inbound = Inbound(self)
+        self._stamp = Stamp()
         self._probe_groups: list[str] = []
         self._lifecycle = "starting"
         self._clock = clock
@@ -159,6 +166,7 @@ class Node:
         self.tasks.start("judge", self.neighbours.judge())
         self.tasks.start("backlogs", self._look_at_backlogs())
         self.occupancy.start()
+        self.tasks.start("loop watch", self.meter.watch_loop())
 
     def drain(self) -> None:
         """Take no more connections; those that are here go on until they are closed."""
@@ -187,6 +195,8 @@ class Node:
         """Publish to all nodes in ``group``; fails with BackplaneUnavailable when it is not known to be taken."""
         if not self.trust.is_trusted:
             return self._refused()
+        if self._stamp.is_due:
+            envelope = self._stamp.put(envelope)
         return self._handed_over(self.backplane.publish(group, encode(envelope)))
 
     def publish_to(self, node_id: str, envelope: Envelope) -> Published:
@@ -313,17 +323,19 @@ class Node:
             reads=list(READS),
             started=self.started_at,
             state=self.state,
-            statistics={"connections": len(self.hub), "rooms": self.hub.room_count},
+            statistics=self.meter.figures(),
         )
 
     async def _beat(self) -> None:
-        """1. judge the last echo and probe again; 2. announce; 3. wait, a little unevenly, so that the nodes of a
-        cluster do not beat in time. A node that said goodbye speaks no more."""
+        """1. judge the last echo and probe again; 2. announce, with the latest figures; 3. wait, a little unevenly, so
+        that the nodes of a cluster do not beat in time; 4. take new figures. A node that said goodbye is silent."""
+        await self.meter.look()
         while self._lifecycle != "stopped":
             self.trust.beat()
             self._on_heartbeat(self.heartbeat())
             self.neighbours.announce()
             await asyncio.sleep(self.settings.heartbeat_seconds * random.uniform(0.9, 1.1))
+            await self.meter.look()
 
     def _tell_members(self, node_id: str, changes: list[RosterChange]) -> None:
         self.publish_to(node_id, RosterChanges(v=self.version, node=self.id, changes=changes))

@@ -81,6 +81,7 @@ class Runtime:
             on_node_died=tracker.node_died,
             on_identified=tracker.connection_identified,
             on_survey=tracker.nodes_surveyed,
+            rows_pending=lambda: tracker.pending,
         )
         self.tracker, self.node, self.loop = tracker, node, asyncio.get_running_loop()
         await tracker.start()

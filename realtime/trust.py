@@ -24,7 +24,8 @@ Gap = frozenset[str] | None
 class Trust:
     """Lost by an interrupted subscription, a failed publish or a missing echo; won back by a full round of echoes.
 
-    ``send_probe(shard, nonce)`` publishes one echo; ``on_lost()`` and ``on_restored(gap, seconds)`` tell the node.
+    ``send_probe(shard, nonce)`` publishes one echo; ``on_lost()`` and ``on_restored(gap, seconds)`` tell the node;
+    ``on_echo(seconds)`` says how long a full round took.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Trust:
         send_probe: Callable[[int, int], None],
         on_lost: Callable[[], None],
         on_restored: Callable[[Gap, float], None],
+        on_echo: Callable[[float], None] = lambda seconds: None,
         echo_timeout_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -41,6 +43,8 @@ class Trust:
         self._send_probe = send_probe
         self._on_lost = on_lost
         self._on_restored = on_restored
+        self._on_echo = on_echo
+        self._probed_at = clock()
         self._echo_timeout = echo_timeout_seconds
         self._clock = clock
         self._shards = 1
@@ -81,6 +85,7 @@ class Trust:
         """The node heard itself on one shard."""
         if self._echo.heard(shard, nonce):
             self._echo_is_back.set()
+            self._on_echo(self._clock() - self._probed_at)
 
     def lose(self) -> None:
         """Trust nothing until a full round of echoes is back."""
@@ -121,6 +126,7 @@ class Trust:
     def _probe(self) -> None:
         self._echo_is_back.clear()
         nonce = self._echo.begin()
+        self._probed_at = self._clock()
         for shard in range(self._shards):
             self._send_probe(shard, nonce)
 

@@ -30,20 +30,22 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit
 
 
 class BroadcastEnvelope(Envelope, frozen=True, tag="broadcast", rename={"sender": "from"}):
-    """For every connection but ``skip``."""
+    """For every connection but ``skip``. ``at``: when it was published, seconds since the epoch; most do not say."""
 
     data: Raw
     sender: str | None = None
     skip: str | None = None
+    at: float | None = None
 
 
 class RoomEnvelope(Envelope, frozen=True, tag="room", rename={"sender": "from"}):
-    """For the members of ``room`` but ``skip``."""
+    """For the members of ``room`` but ``skip``. ``at`` as in a broadcast."""
 
     room: str
     data: Raw
     sender: str | None = None
     skip: str | None = None
+    at: float | None = None
 
 
 class PrivateEnvelope(Envelope, frozen=True, tag="private", rename={"sender": "from"}):

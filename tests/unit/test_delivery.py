@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
-from realtime.delivery import STEP_BYTES, STEP_MEMBERS, Deliverer, Run, write_all
+import pytest
+
+from realtime.delivery import LAG_MAX_SECONDS, STEP_BYTES, STEP_MEMBERS, Deliverer, Run, write_all
 from realtime.hub import Hub, Member
 from realtime.instrument import Instrument
 from realtime.protocol.frames import FrameBatch
@@ -30,8 +33,11 @@ class CountingInstrument(Instrument):
     def __init__(self) -> None:
         self.batches: list[tuple[int, int, int]] = []
 
-    def batch_delivered(self, publications: int, deliveries: int, size: int) -> None:
+        self.lags: list[float | None] = []
+
+    def batch_delivered(self, publications: int, deliveries: int, size: int, lag_seconds: float | None) -> None:
         self.batches.append((publications, deliveries, size))
+        self.lags.append(lag_seconds)
 
 
 def audience(*names: str) -> tuple[Hub, dict[str, RecordingWriter]]:
@@ -81,6 +87,24 @@ def test_one_instrument_call_per_batch() -> None:
     instrument = CountingInstrument()
     Deliverer(instrument, SECONDS).deliver_now(hub.writers, run_of((b"1", "a"), (b"2", None)))
     assert [batch[:2] for batch in instrument.batches] == [(2, 5)]
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "least", "most"),
+    [(2.0, 2.0, 30.0), (-3600.0, 0.0, 0.0), (1e9, LAG_MAX_SECONDS, LAG_MAX_SECONDS), (None, None, None)],
+)
+def test_the_lag_is_told_with_the_batch(seconds_ago: float | None, least: float | None, most: float | None) -> None:
+    """It is bounded, whatever a clock or a foreign publisher says; without a stamp there is none."""
+    hub, _ = audience("a")
+    instrument = CountingInstrument()
+    run = run_of((b"1", None), (b"2", None))
+    run.published_at = None if seconds_ago is None else time.time() - seconds_ago
+    Deliverer(instrument, 100).deliver_now(hub.writers, run)
+    (lag,) = instrument.lags
+    if lag is None or least is None or most is None:
+        assert lag is least is most
+    else:
+        assert least <= lag <= most
 
 
 async def test_who_leaves_between_two_slices_gets_nothing_any_more() -> None:
