@@ -77,7 +77,7 @@ class ClusterReport:
             if node.state != NodeState.DEAD:
                 for name, value in node.figures.items():
                     so_far = total.get(name, 0)
-                    total[name] = max(so_far, value) if name in WORST else so_far + value
+                    total[name] = max(so_far, value) if name in WORST else round(so_far + value, 3)
         return total
 
 

@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from monitoring.cluster import DIED_LATELY, WORST
 from monitoring.management.commands.stats import CLEAR, Command
-from monitoring.tables import COLUMNS, count, milliseconds, size, span
+from monitoring.tables import COLUMNS, HEAD, count, milliseconds, size, span
 from realtime.models import Node, NodeState
 from tests.support.databases import SQLITE, default_database
-from tests.support.tables import table
+from tests.support.tables import DOCS, table
 
 FIGURES = {
     "connections": 1200,
@@ -216,6 +216,14 @@ def test_columns_and_worst_figures_exist() -> None:
     figures = {row["figure"] for row in table("metrics.md", "figure", "meaning")}
     assert {column.figure for column in COLUMNS} < figures
     assert figures > WORST
+
+
+def test_the_documented_output_has_the_columns_of_the_real_one() -> None:
+    """docs/operations.md shows what the command prints."""
+    page = (DOCS / "operations.md").read_text(encoding="utf-8")
+    heads = [tuple(re.split(" {2,}", row)) for row in page.splitlines() if row.startswith("node  ")]
+    assert heads
+    assert all(" ".join(head).split() == " ".join(HEAD).split() for head in heads)
 
 
 @pytest.mark.parametrize(

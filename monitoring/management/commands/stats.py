@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -23,7 +22,6 @@ class Command(BaseCommand):
 
     help = "Show nodes, connections, users, rooms, rates, memory, backlog and latency, for each node and in total."
     requires_system_checks: ClassVar[list[str]] = []  # it must answer in bad times, and quickly
-    sleep: ClassVar[Callable[[float], None]] = staticmethod(time.sleep)
 
     def add_arguments(self, parser: CommandParser) -> None:
         """How to show it."""
@@ -35,13 +33,18 @@ class Command(BaseCommand):
         report = self._show(options)
         try:
             while options["watch"]:
-                type(self).sleep(options["watch"])
+                self.sleep(options["watch"])
                 close_old_connections()
                 report = self._show(options)
         except KeyboardInterrupt:
             pass
         if report.problems:
             raise SystemExit(1)
+
+    @staticmethod
+    def sleep(seconds: float) -> None:
+        """Between two looks."""
+        time.sleep(seconds)
 
     def _show(self, options: dict[str, Any]) -> ClusterReport:
         try:
