@@ -20,6 +20,10 @@ TRUE = frozenset({"1", "true", "yes", "on"})
 FALSE = frozenset({"0", "false", "no", "off"})
 SQLITE = "django.db.backends.sqlite3"
 POSTGRESQL = "django.db.backends.postgresql"
+COUNTED = {
+    SQLITE: "django_prometheus.db.backends.sqlite3",
+    POSTGRESQL: "django_prometheus.db.backends.postgresql",
+}
 DATABASE_EXAMPLE = "use sqlite:////path/to/file or postgres://user:password@host:5432/name"
 BACKPLANE_EXAMPLE = "use redis://host:6379/0 or memory://"
 

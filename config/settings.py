@@ -89,7 +89,8 @@ else:
     # back.
     _options["pool"] = {"min_size": 1, "max_size": env.integer("DATABASE_POOL_MAX", 8), "timeout": 5}
 
-DATABASES = {"default": _database}
+# The same engine, with its queries and errors counted.
+DATABASES = {"default": {**_database, "ENGINE": env.COUNTED[_database["ENGINE"]]}}
 
 # --- Backplane and the realtime application ---
 

@@ -50,7 +50,7 @@ def test_production_takes_its_secrets_from_the_environment() -> None:
 def test_postgresql_uses_a_pool() -> None:
     """A PostgreSQL URL gives a pool of connections, and none is kept for a thread."""
     databases = setting("DATABASES", {"DATABASE_URL": "postgres://u:p@db.example:5433/name"})
-    assert "django.db.backends.postgresql" in databases
+    assert "django_prometheus.db.backends.postgresql" in databases
     assert "'pool': {" in databases
     assert "'CONN_MAX_AGE': 0" in databases
 
