@@ -20,6 +20,8 @@ BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 LAG_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 LOOP_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
+REFUSALS = ("origin", "path", "not_started", "draining", "capacity")
+"""Why clients are refused, as far as it is known beforehand."""
 OTHER = "other"
 _KNOWN_CODES = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1011, *(close.code for close in CLOSE_CODES)})
 """A client may close with any of thousands of codes: the rest share one label."""
@@ -29,10 +31,10 @@ class PrometheusInstrument(Instrument):
     """Counts every fact. Attributes only grow; ``monitoring.catalog`` says which metric shows which."""
 
     def __init__(self) -> None:
-        self.opened: Counter[str] = Counter()  # by transport
         # What is known beforehand begins at zero: a rate over a series that is not there yet would miss its first step.
+        self.opened = Counter({"websocket": 0})  # by transport
         self.closed = Counter({str(code): 0 for code in sorted(_KNOWN_CODES)})  # by close code
-        self.refused: Counter[str] = Counter()  # by reason
+        self.refused = Counter(dict.fromkeys(REFUSALS, 0))  # by reason
         # By the name of the close code; of those that are overloaded, by "memory" where memory was short.
         self.evicted = Counter({**{close.name: 0 for close in CLOSE_CODES}, MEMORY: 0})
         self.errors = Counter({error.code: 0 for error in ERRORS})  # by error code
