@@ -27,7 +27,7 @@ ALERTS = set(re.findall(r"- alert: (\w+)", shipped("rules.yml")))
 WITHIN = 60.0
 STALL_SECONDS = 0.8
 PENDING_MAX = 600
-MESSAGE = "x" * 2**20 * 3 // 4
+MESSAGE = "x" * (3 * 2**18)
 QUICK = {
     "REALTIME_HEARTBEAT_SECONDS": "0.5",
     "REALTIME_NODE_TIMEOUT_SECONDS": "3",
@@ -43,7 +43,9 @@ class Scene:
     The first node is strict with slow clients, the second one lets them be, the third one is for killing.
     """
 
-    def __init__(self, cluster: Cluster, stranger: DaphneNode, redis: RedisServer, prometheus: PrometheusServer) -> None:
+    def __init__(
+        self, cluster: Cluster, stranger: DaphneNode, redis: RedisServer, prometheus: PrometheusServer
+    ) -> None:
         self.strict, self.lenient, self.victim = cluster.nodes
         self.cluster = cluster
         self.stranger = stranger
@@ -64,7 +66,9 @@ class Scene:
 
 @pytest.fixture
 async def scene(own_redis: RedisServer, scrape: Scrape) -> AsyncIterator[Scene]:
-    cluster = use_application(Cluster(own_redis.url, nodes=3, environment=QUICK), "tests.acceptance.scraped.failing:application")
+    cluster = use_application(
+        Cluster(own_redis.url, nodes=3, environment=QUICK), "tests.acceptance.scraped.failing:application"
+    )
     stranger = DaphneNode("stranger", cluster.directory, {**cluster.environment, "BACKPLANE_PREFIX": "elsewhere"})
     cluster.nodes[0].environment |= STRICT
     cluster.nodes[1].environment |= LENIENT
@@ -157,7 +161,7 @@ async def slow_backplane(scene: Scene) -> None:
             await client.take(lambda message: message.get("ref") == "late", "an answer", 20)
         for node in (scene.strict, scene.lenient):
             await asyncio.to_thread(node.wait_ready)
-        late = "sum(realtime_delivery_lag_seconds_count) - sum(realtime_delivery_lag_seconds_bucket{le=\"0.5\"})"
+        late = 'sum(realtime_delivery_lag_seconds_count) - sum(realtime_delivery_lag_seconds_bucket{le="0.5"})'
         if (scene.prometheus.value(late) or 0) > 0:
             break
     await scene.fires("RealtimeLatency")
@@ -169,7 +173,9 @@ async def slow_backplane(scene: Scene) -> None:
 @contextlib.asynccontextmanager
 async def deaf_clients(node: DaphneNode, count: int, room: str) -> AsyncIterator[list[ClientConnection]]:
     """Clients that join a room and read no more."""
-    deaf = [await open_websocket(node.url, max_queue=1, proxy=None, compression=None, max_size=None) for _ in range(count)]
+    deaf = [
+        await open_websocket(node.url, max_queue=1, proxy=None, compression=None, max_size=None) for _ in range(count)
+    ]
     try:
         for client in deaf:
             await client.send(f'{{"type":"join","room":"{room}"}}')

@@ -83,17 +83,22 @@ async def work(client: Counted, until: float) -> None:
 
 async def settle(clients: list[Counted]) -> None:
     """Wait until everybody has everything: each says its last words, in the room and to all."""
-    last = {("room", client.id): client for client in clients} | {
-        ("broadcast", client.id): client for client in clients
-    }
+    last = {word for client in clients for word in own(client)}
     for client in clients:
         await client.do("room", room="lobby", data="last")
         await client.do("broadcast", data="last")
     for client in clients:
-        others = {(kind, sender) for kind, sender in last if sender != client.id}
-        await client.until(lambda client=client, others=others: others <= heard(client), "the last words", WITHIN)
+        await hears(client, last - own(client))
     for client in clients:  # who has left the room gets no more changes of its members
         await client.do("leave", room="lobby")
+
+
+async def hears(client: Client, words: set[tuple[str, str]]) -> None:
+    await client.until(lambda: words <= heard(client), "the last words", WITHIN)
+
+
+def own(client: Client) -> set[tuple[str, str]]:
+    return {("room", client.id), ("broadcast", client.id)}
 
 
 def heard(client: Client) -> set[tuple[str, str]]:
