@@ -146,10 +146,13 @@ CSRF_COOKIE_SECURE = BEHIND_TLS
 # --- Logs: one line each, to stderr ---
 
 LOG_LEVEL = env.choice("LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+_format = env.choice("LOG_FORMAT", "TEXT", ("TEXT", "JSON"))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname:<7} {name} {message}", "style": "{"}},
+    "formatters": {
+        "line": {"()": {"TEXT": "realtime.logs.TextFormatter", "JSON": "realtime.logs.JsonFormatter"}[_format]}
+    },
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["stderr"], "level": LOG_LEVEL},
     "loggers": {

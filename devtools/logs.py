@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # "2026-11-23 20:05:27,123 WARNING realtime.node …" as Django, or as daphne before Django's logging is set up.
-RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ +(?P<level>[A-Z]+) ")
+# With LOG_FORMAT=JSON: '{"at": "2026-11-23T20:05:27.123+00:00", "level": "WARNING", …'.
+RECORD = re.compile(r'(?:\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d+ +|\{"at": "[^"]+", "level": ")(?P<level>[A-Z]+)[ "]')
 QUIET_LEVELS = frozenset({"DEBUG", "INFO"})
 LINES_AT_ONCE = 30
 

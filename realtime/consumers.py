@@ -44,7 +44,7 @@ class RealtimeConsumer(AsyncConsumer):
         finally:
             node.occupancy.arrived()
         connection = _connection(node, client, identity)
-        process.connection_opened(connection, _facts(process, scope, connection, identity))
+        address = _opened(process, scope, connection, identity)
         try:
             connection.welcome()
             await node.add(connection)
@@ -56,7 +56,7 @@ class RealtimeConsumer(AsyncConsumer):
                     await connection.handle(message)
         finally:
             connection.ended()
-            process.connection_closed(connection, client.close_code)
+            process.connection_closed(connection, client.close_code, address)
 
 
 def _admitting_node(process: Runtime, scope: Scope) -> Node | str:
@@ -84,6 +84,13 @@ def _client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send)
     direct = daphne_hooks.client_socket(scope, send, limit, inbox_max_bytes)
     direct = direct or uvicorn_hooks.client_socket(scope, send, limit, inbox_max_bytes)
     return direct or PlainSocket(scope, receive, send, limit)
+
+
+def _opened(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> str:
+    """Tell of a connection. Its address alone stays as long as the client: the tracker has the rest."""
+    facts = _facts(process, scope, connection, identity)
+    process.connection_opened(connection, facts)
+    return facts.remote_address
 
 
 def _facts(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> ConnectionFacts:

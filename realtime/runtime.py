@@ -16,6 +16,7 @@ from realtime.exceptions import NodeNotRunning
 from realtime.instrument import Instrument
 from realtime.layers.backplane import backplane_for
 from realtime.limits import BacklogLimit
+from realtime.logs import speak_as
 from realtime.node import Node
 from realtime.progress import keep_rows_fresh, tell_who_lives
 from realtime.protocol.closing import SERVICE_RESTART
@@ -84,6 +85,7 @@ class Runtime:
             rows_pending=lambda: tracker.pending,
         )
         self.tracker, self.node, self.loop = tracker, node, asyncio.get_running_loop()
+        speak_as(node.id)
         await tracker.start()
         logger.info("node_starting node=%s backplane=%s", node.id, node.backplane.name)
         await node.start()
@@ -157,19 +159,23 @@ class Runtime:
         self._open += 1
         self.tracker.connection_opened(facts)
         self.instrument.connection_opened(connection.transport)
-        logger.info("connection_opened id=%s user=%s address=%s", connection.id, connection.user, facts.remote_address)
+        logger.info(
+            "connection_opened id=%s user=%s address=%s transport=%s",
+            connection.id, connection.user, facts.remote_address, connection.transport,
+        )  # fmt: skip
 
-    def connection_closed(self, connection: Connection, code: int) -> None:
-        """A client is gone. ``code`` is what the socket ended with."""
+    def connection_closed(self, connection: Connection, code: int, address: str = "") -> None:
+        """A client at ``address`` is gone. ``code`` is what the socket ended with."""
         self._open -= 1
         now = time.time()
         close = connection.close_sent
         code = close.code if close is not None else code
         seconds = now - connection.opened_at
+        reason = close.reason if close is not None else ""
         self.tracker.connection_closed(
             connection.id,
             code=code,
-            reason=close.reason if close is not None else "",
+            reason=reason,
             at=now,
             last_seen=now - (time.monotonic() - connection.last_active),
             messages_in=connection.messages_in,
@@ -180,8 +186,11 @@ class Runtime:
         )
         self.instrument.connection_closed(connection.transport, code, seconds)
         logger.info(
-            "connection_closed id=%s user=%s code=%d seconds=%.3f messages_in=%d messages_out=%d",
-            connection.id, connection.user, code, seconds, connection.messages_in, connection.writer.messages_out,
+            "connection_closed id=%s user=%s code=%d reason=%r address=%s transport=%s seconds=%.3f"
+            " messages_in=%d messages_out=%d bytes_in=%d bytes_out=%d rooms=%d",
+            connection.id, connection.user, code, reason, address, connection.transport, seconds,
+            connection.messages_in, connection.writer.messages_out,
+            connection.bytes_in, connection.writer.bytes_out, connection.rooms_at_end,
         )  # fmt: skip
         if self._open == 0:
             self._all_closed.set()

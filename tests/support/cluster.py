@@ -30,6 +30,7 @@ OUR_VARIABLES = (
     "DATABASE_",
     "DEMO",
     "DJANGO_",
+    "LOG_FORMAT",
     "LOG_LEVEL",
     "NODE_",
     "REALTIME_",
