@@ -20,12 +20,14 @@ class Cluster:
         self.asked: list[list[str]] = []
         self.unasked: list[list[str]] = []
         self.told: list[tuple[str, list[RosterChange]]] = []
+        self.pushed: list[tuple[int, int]] = []
         self.lists = MemberLists(
             self.hub,
             ask=self.asked.append,
             unask=self.unasked.append,
             tell=lambda node, changes: self.told.append((node, changes)),
             others=lambda: self.others,
+            pushed=lambda count, size: self.pushed.append((count, size)),
             interval_seconds=0.005,
             timeout_seconds=timeout,
         )
@@ -174,3 +176,20 @@ def test_a_join_and_a_leave_cancel_out() -> None:
     changes.leave(info("b"))
     changes.join(info("b"))
     assert not changes
+
+
+async def test_pushes_are_counted_once_for_all_watchers() -> None:
+    """As the messages and bytes that the watchers got; who knows already gets none."""
+    cluster = Cluster()
+    watchers = [cluster.join(name) for name in ("a", "b")]
+    for member, _ in watchers:
+        await cluster.lists.watch(member, "lobby")
+    await cluster.flushed()
+    for _, writer in watchers:
+        writer.texts.clear()
+    cluster.pushed.clear()
+    cluster.join("c")
+    await cluster.flushed()
+    got = [text for _, writer in watchers for text in writer.texts]
+    assert len(got) == 2
+    assert cluster.pushed == [(2, sum(map(len, got)))]

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Collection
 
 import pytest
+from msgspec import Raw
 
 from realtime.exceptions import BackplaneUnavailable
 from realtime.hub import Hub, Member
 from realtime.instrument import Instrument
 from realtime.layers.backplane import Backplane, Listener
 from realtime.missed import MissedNotices
+from realtime.protocol.envelope import PrivateEnvelope, RoomEnvelope
 from realtime.receipts import Receipts
+from realtime.stamp import Stamp
 from realtime.subscriptions import Subscriptions
 from realtime.tasks import TaskGroup
 from tests.unit.writers import RecordingWriter
@@ -212,3 +216,37 @@ async def test_what_is_missed_in_quick_succession_is_told_once() -> None:
         while len(writers["a"].texts) < 2:
             await asyncio.sleep(0.001)
     assert writers["a"].messages[1:] == [{"type": "missed", "rooms": None}]
+
+
+def test_notices_count_as_messages_sent() -> None:
+    """With their bytes, in one call for all of them."""
+
+    class Counting(Instrument):
+        def __init__(self) -> None:
+            self.sent: list[tuple[int, int]] = []
+
+        def messages_sent(self, count: int, size: int) -> None:
+            self.sent.append((count, size))
+
+    hub, writers = hub_with(a=["x", "y"], b=["y"], c=[])
+    instrument = Counting()
+    MissedNotices(hub, instrument, "rt.node.me", 0.1).tell(frozenset({"rt.r.x", "rt.r.y"}))
+    texts = [text for writer in writers.values() for text in writer.texts]
+    assert instrument.sent == [(2, sum(map(len, texts)))]
+
+
+async def test_few_publications_say_when_they_were_published() -> None:
+    """The first one, and then none until the time is over; those for one recipient never."""
+    stamp = Stamp()
+    private = PrivateEnvelope(v=1, to="user:1", data=Raw(b"1"))
+    assert stamp.put(private) is private
+    assert stamp.is_due
+    before = time.time()
+    stamped = stamp.put(RoomEnvelope(v=1, room="x", data=Raw(b"1")))
+    assert isinstance(stamped, RoomEnvelope)
+    assert stamped.at is not None
+    assert before <= stamped.at <= time.time()
+    assert not stamp.is_due
+    async with asyncio.timeout(5):
+        while not stamp.is_due:
+            await asyncio.sleep(0.01)

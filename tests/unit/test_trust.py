@@ -16,12 +16,14 @@ class Backplane:
         self.hears = set(range(shards))
         self.lost = 0
         self.restored: list[Gap] = []
+        self.echoes: list[float] = []
         self.tasks = TaskGroup()
         self.trust = Trust(
             self.tasks,
             send_probe=self._echo,
             on_lost=self._lost,
             on_restored=lambda gap, seconds: self.restored.append(gap),
+            on_echo=self.echoes.append,
             echo_timeout_seconds=0.02,
         )
         self.shards = shards
@@ -50,6 +52,20 @@ async def test_trust_needs_an_echo_on_every_shard() -> None:
     backplane.hears = {0, 1}
     await backplane.until_trusted()
     assert backplane.restored == [frozenset()]
+
+
+async def test_each_full_round_of_echoes_is_timed_once() -> None:
+    """From its question to the answer of the last shard; half a round is none."""
+    backplane = Backplane(2)
+    backplane.hears = {0}
+    backplane.trust.begin(2, is_subscribed=True)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert backplane.echoes == []
+    backplane.hears = {0, 1}
+    await backplane.until_trusted()
+    (seconds,) = backplane.echoes
+    assert 0 <= seconds < 5
 
 
 async def test_an_interruption_tells_which_groups_may_have_missed_something() -> None:
