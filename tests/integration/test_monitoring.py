@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from typing import Any, cast
 
 import pytest
@@ -26,6 +27,7 @@ from realtime.instrument import Instrument
 from realtime.protocol.closing import SLOW_CONSUMER
 from realtime.routing import realtime_application
 from realtime.runtime import Runtime, runtime, set_instrument
+from realtime.statistics import Totals
 from tests.support.servers import require
 
 REQUIRED = {
@@ -144,6 +146,52 @@ def test_every_fact_shows(name: str) -> None:
     before = exposed(PrometheusInstrument())
     getattr(instrument, name)(*(arguments.get(parameter, 3) for parameter in wanted))
     assert exposed(instrument) != before
+
+
+TOTALS = {
+    "connections_opened": "realtime_connections_opened_total",
+    "connections_refused": "realtime_connections_refused_total",
+    "connections_evicted": "realtime_connections_evicted_total",
+    "messages_in": "websocket_messages_received_total",
+    "messages_out": "websocket_messages_sent_total",
+    "bytes_in": "realtime_received_bytes_total",
+    "bytes_out": "realtime_sent_bytes_total",
+    "publications_in": "realtime_publications_delivered_total",
+    "publications_out": "realtime_publications_published_total",
+    "deliveries": "realtime_deliveries_total",
+    "errors": "realtime_errors_total",
+    "publish_failures": "realtime_publish_failures_total",
+    "missed_notices": "realtime_missed_notices_total",
+    "rows_lost": "realtime_tracking_lost_rows_total",
+}
+HISTOGRAMS_OF_TOTALS = {
+    "latency": "websocket_message_latency_seconds",
+    "lag": "realtime_delivery_lag_seconds",
+    "echo": "realtime_echo_seconds",
+    "batch": "realtime_batch_envelopes",
+}
+
+
+def test_a_heartbeat_says_what_prometheus_says() -> None:
+    """Each counter and histogram of the statistics is that of one metric."""
+    instrument = PrometheusInstrument()
+    instrument.opened["websocket"], instrument.refused["origin"], instrument.refused["path"] = 1, 2, 3
+    instrument.evicted["slow_consumer"], instrument.errors["forbidden"] = 7, 11
+    instrument.commands, instrument.received_bytes, instrument.other_sent, instrument.sent_bytes = 13, 17, 19, 23
+    instrument.delivered, instrument.deliveries, instrument.published = 29, 31, 37
+    instrument.publish_failures, instrument.missed_notices, instrument.rows_lost = 41, 43, 47
+    for number, histogram in enumerate((instrument.latencies, instrument.lags, instrument.echoes, instrument.batches)):
+        for _ in range(number + 1):
+            histogram.observe(0.02 + number)
+    found, totals = exposed(instrument), instrument.totals()
+    assert {*TOTALS, *HISTOGRAMS_OF_TOTALS} == {each.name for each in fields(Totals)}
+    for name, metric in TOTALS.items():
+        shown = sum(value for sample, value in found.items() if sample.partition("{")[0] == metric)
+        assert getattr(totals, name) == shown > 0, name
+    for name, metric in HISTOGRAMS_OF_TOTALS.items():
+        observed = getattr(totals, name)
+        assert (observed.count, observed.sum) == (found[f"{metric}_count"], found[f"{metric}_sum"]), name
+        assert observed.count > 0
 
 
 def test_histograms_count_what_is_on_a_bound_under_it() -> None:
