@@ -35,6 +35,8 @@ QUICK = {
     "REALTIME_TRACKING_PENDING_MAX": str(PENDING_MAX),
 }
 STRICT = {"REALTIME_BACKLOG_MAX_BYTES": "8192", "REALTIME_BACKLOG_HARD_MAX_BYTES": "16384"}
+CROWDED = {"REALTIME_CONNECTIONS_MAX": str(PENDING_MAX + 100)}  # 80 % is less than what slow_database opens
+SHORT_OF_MEMORY = {"REALTIME_MEMORY_MAX_BYTES": str(2**20), "REALTIME_MEMORY_CHECK_SECONDS": "0.5"}
 LENIENT = {"REALTIME_BACKLOG_MAX_BYTES": str(2**29), "REALTIME_BACKLOG_HARD_MAX_BYTES": str(2**29)}
 
 
@@ -70,8 +72,10 @@ async def scene(own_redis: RedisServer, scrape: Scrape) -> AsyncIterator[Scene]:
     cluster = use_application(
         Cluster(own_redis.url, nodes=3, environment=QUICK), "tests.acceptance.scraped.failing:application"
     )
-    stranger = DaphneNode("stranger", cluster.directory, {**cluster.environment, "BACKPLANE_PREFIX": "elsewhere"})
-    cluster.nodes[0].environment |= STRICT
+    stranger = DaphneNode(
+        "stranger", cluster.directory, {**cluster.environment, "BACKPLANE_PREFIX": "elsewhere", **SHORT_OF_MEMORY}
+    )
+    cluster.nodes[0].environment |= STRICT | CROWDED
     cluster.nodes[1].environment |= LENIENT
     try:
         await asyncio.to_thread(cluster.start)
@@ -93,9 +97,10 @@ async def never_started(scene: Scene) -> None:
 
 
 async def other_prefix(scene: Scene) -> None:
-    """A node that talks past the others."""
+    """A node that talks past the others, and holds more memory than it may."""
     await asyncio.to_thread(scene.stranger.start)
     await scene.fires("RealtimeNodesDisagree")
+    await scene.fires("RealtimeMemory", scene.stranger)
 
 
 async def killed(scene: Scene) -> None:
@@ -235,6 +240,7 @@ async def slow_database(scene: Scene) -> None:
         while len(clients) < PENDING_MAX + 50:
             opening = [open_websocket(scene.strict.url, proxy=None, compression=None) for _ in range(50)]
             clients += await asyncio.gather(*opening)
+        await scene.fires("RealtimeConnectionsNearMaximum", scene.strict)
         await scene.fires("RealtimeTrackingBehind", scene.strict)
         await scene.fires("RealtimeTrackingLost", scene.strict)
         for client in clients:
