@@ -14,15 +14,18 @@ class MonitoringConfig(AppConfig):
     verbose_name = "Monitoring"
 
     def ready(self) -> None:
-        """Give the runtime an instrument and the registry a collector that reads it; once per process."""
+        """Give the runtime an instrument and a watch of its health, and the registry a collector; once per process."""
         from prometheus_client import REGISTRY
 
         from monitoring.collector import collector
-        from monitoring.quiet import ProbesAreQuiet
-        from realtime.runtime import set_instrument
+        from monitoring.health_monitor import watch_health
+        from monitoring.quiet import FailuresAreToldOnce, ProbesAreQuiet
+        from realtime.runtime import runtime, set_instrument
 
         if not collector.is_registered:
             set_instrument(collector.instrument)
             REGISTRY.register(collector)
             collector.is_registered = True
+            runtime().accompany("health", watch_health)
             logging.getLogger("django.request").addFilter(ProbesAreQuiet())
+            logging.getLogger("health_check").addFilter(FailuresAreToldOnce())

@@ -233,6 +233,13 @@ METRICS: tuple[Metric, ...] = (
         "realtime_node_ready", "gauge", "1 while balancers should send clients here.", _of_node(lambda n: n.is_ready)
     ),
     Metric(
+        "realtime_check_healthy",
+        "gauge",
+        "1 while a health check of the node passes.",
+        lambda s: {} if s.node is None else {found.check: found.is_healthy for found in s.node.health},
+        "check",
+    ),
+    Metric(
         "realtime_nodes",
         "gauge",
         "Live nodes that this node knows, itself included.",

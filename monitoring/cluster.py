@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.db.models import Q
+from msgspec import convert
 
 from monitoring.health import REASONS
 from realtime.models import Node, NodeState
+from realtime.protocol.envelope import Health
 
 DIED_LATELY = timedelta(minutes=10)
 """A node that died is shown for that long: whoever looks afterwards sees what is, not what was."""
@@ -45,6 +47,12 @@ class NodeReport:
     age_seconds: float
     problem: str
     figures: Mapping[str, float] = field(default_factory=dict)
+    health: tuple[Health, ...] = ()
+    at: datetime
+
+    def age_of(self, found: Health) -> float:
+        """How long ago a check found that, seconds."""
+        return max(0.0, round(self.at.timestamp() - found.at, 1))
 
     @property
     def uptime_seconds(self) -> float:
@@ -92,6 +100,7 @@ def cluster_report(now: datetime, timeout_seconds: float) -> ClusterReport:
 
 def _reports(rows: Iterable[Node], now: datetime, timeout_seconds: float) -> Iterable[NodeReport]:
     for row in rows:
+        health = convert(row.health, tuple[Health, ...])
         age = max(0.0, (now - row.last_heartbeat).total_seconds())
         yield NodeReport(
             id=row.id,
@@ -101,8 +110,11 @@ def _reports(rows: Iterable[Node], now: datetime, timeout_seconds: float) -> Ite
             started=row.started,
             last_heartbeat=row.last_heartbeat,
             age_seconds=round(age, 1),
-            problem=problem_of(row.state, age, timeout_seconds),
+            problem=problem_of(row.state, age, timeout_seconds)
+            or "; ".join(each.reason for each in health if each.reason),
             figures=row.statistics,
+            health=health,
+            at=now,
         )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from secrets import compare_digest
+
+from msgspec import to_builtins
 
 from realtime.runtime import current_node, runtime
 
@@ -40,12 +43,14 @@ def readiness() -> Readiness:
 
 
 def detail() -> dict[str, object]:
-    """What staff see: readiness, and the figures behind it."""
+    """What staff see: readiness, what the checks found last, and the figures behind it."""
     node = current_node()
     tracker = runtime().tracker
     figures: dict[str, object] = {"tracking": {"pending": tracker.pending, "lost": tracker.lost}}
     if node is not None:
         figures |= {
+            "healthy": all(found.is_healthy for found in node.health),
+            "checks": [to_builtins(found) for found in node.health],
             "connections": len(node.hub),
             "rooms": node.hub.room_count,
             "backplane": {"name": node.backplane.name, "up": node.trust.is_trusted},
@@ -55,3 +60,9 @@ def detail() -> dict[str, object]:
             ],
         }
     return {**readiness().as_json(), **figures}
+
+
+def is_token(authorization: str, token: str) -> bool:
+    """Whether a header ``Authorization: Bearer …`` carries ``token``; no header does while the token is empty."""
+    scheme, _, given = authorization.partition(" ")
+    return bool(token) and scheme.lower() == "bearer" and compare_digest(given.strip().encode(), token.encode())

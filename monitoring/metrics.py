@@ -61,6 +61,7 @@ class PrometheusInstrument(Instrument):
         self.died = 0
         self.rows_lost = 0
         self.failures = 0
+        self._worst_wake = 0.0
 
     def connection_opened(self, transport: str) -> None:
         self.opened[transport] += 1
@@ -136,6 +137,12 @@ class PrometheusInstrument(Instrument):
 
     def loop_woke_late(self, seconds: float) -> None:
         self.loop_delays.observe(seconds)
+        self._worst_wake = max(self._worst_wake, seconds)
+
+    def take_worst_wake(self) -> float:
+        """The latest that the loop was since this was asked last, seconds."""
+        worst, self._worst_wake = self._worst_wake, 0.0
+        return worst
 
     def totals(self) -> Totals:
         return Totals(

@@ -12,3 +12,11 @@ class ProbesAreQuiet(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         path = getattr(getattr(record, "request", None), "path", "")
         return not (getattr(record, "status_code", None) == 503 and str(path).startswith("/health/"))
+
+
+class FailuresAreToldOnce(logging.Filter):
+    """Drops the line and traceback of django-health-check for each failed look: ``health_monitor`` says once when a
+    check begins to fail, and when it is well again."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING

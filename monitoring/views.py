@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from monitoring import health
+from realtime.runtime import runtime
 
 
 async def live(request: HttpRequest) -> HttpResponse:
@@ -19,12 +20,21 @@ async def ready(request: HttpRequest) -> HttpResponse:
 
 
 async def detail(request: HttpRequest) -> HttpResponse:
-    """Readiness and figures, for staff; 503 when not ready."""
-    user = await request.auser()
-    if not (user.is_active and user.is_staff):
-        return _uncached(JsonResponse({"error": "for staff only"}, status=403))
+    """Readiness, checks and figures, for staff and for whoever has the token; 503 when not ready or not healthy."""
+    if not (_has_token(request) or await _is_staff(request)):
+        return _uncached(JsonResponse({"error": "for staff, or with the token of HEALTH_TOKEN"}, status=403))
     found = health.detail()
-    return _uncached(JsonResponse(found, status=200 if found["ready"] else 503))
+    is_well = found["ready"] and found["healthy"]
+    return _uncached(JsonResponse(found, status=200 if is_well else 503))
+
+
+def _has_token(request: HttpRequest) -> bool:
+    return health.is_token(request.headers.get("Authorization", ""), runtime().settings.health_token)
+
+
+async def _is_staff(request: HttpRequest) -> bool:
+    user = await request.auser()
+    return user.is_active and user.is_staff
 
 
 def _uncached(response: HttpResponse) -> HttpResponse:

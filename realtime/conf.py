@@ -127,6 +127,25 @@ class Settings:
     memory_check_seconds: float = _setting(
         60.0, "how often a node looks at its memory, and logs it", unit="s", least=0.1, most=3600
     )
+    health_interval_seconds: float = _setting(
+        30.0, "how often a node checks its health", unit="s", least=0.1, most=3600
+    )
+    health_timeout_seconds: float = _setting(
+        5.0, "a check that takes longer than that has failed", unit="s", least=0.1, most=60
+    )
+    health_threshold: float = _setting(
+        0.8, "share of connections_max and of memory_max_bytes above which a node is unhealthy", least=0.01, most=1
+    )
+    health_latency_max_ms: float = _setting(
+        1_000.0, "a node that takes longer to answer its own ping is unhealthy", unit="ms", least=1, most=60_000
+    )
+    health_loop_lag_max_ms: float = _setting(
+        500.0, "a node whose loop came later than that since the last look is unhealthy", unit="ms", least=1,
+        most=60_000,
+    )  # fmt: skip
+    health_token: str = _setting(
+        "", "whoever sends it as `Authorization: Bearer …` may read /health/, as staff may (empty: staff only)"
+    )
     listen_backlog: int = _setting(1024, "connections that the kernel may hold before they are accepted", least=1)
     ping_interval_seconds: float = _setting(
         20.0, "a connection silent for that long is pinged by the server", unit="s", least=0.1, most=3600

@@ -15,6 +15,7 @@ from realtime.connection import Connection
 from realtime.handlers import HANDLERS
 from realtime.middleware import header, identity_of, is_origin_allowed, remote_address
 from realtime.node import Node
+from realtime.probe import is_probe, serve_probe
 from realtime.runtime import Runtime, runtime
 from realtime.server import daphne_hooks, uvicorn_hooks
 from realtime.server.plain import PlainSocket
@@ -33,6 +34,9 @@ class RealtimeConsumer(AsyncConsumer):
         process = runtime()
         client = _client_socket(process, scope, receive, send)
         await receive()  # websocket.connect
+        if is_probe(scope, process.probe_secret):
+            await serve_probe(client)
+            return
         node = _admitting_node(process, scope)
         if isinstance(node, str):
             process.instrument.connection_refused(node)

@@ -5,9 +5,11 @@ Moments are seconds since the epoch, as ``time.time()`` gives them.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
+
+from realtime.protocol.envelope import Health
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +73,7 @@ class NodeFacts:
     last_heartbeat: float
     state: str
     statistics: Mapping[str, float] = field(default_factory=dict)
+    health: Sequence[Health] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -37,6 +37,7 @@ class Node(models.Model):
     last_heartbeat = models.DateTimeField()
     state = models.CharField(max_length=16, choices=NodeState.choices)
     statistics = models.JSONField(default=dict, blank=True)
+    health = models.JSONField(default=list, blank=True)
 
     class Meta:
         default_permissions = ("view",)

@@ -34,6 +34,7 @@ from realtime.protocol.envelope import (
     Echo,
     Envelope,
     Goodbye,
+    Health,
     Heartbeat,
     RosterChange,
     RosterChanges,
@@ -82,6 +83,8 @@ class Node:
         self.instrument = instrument
         self.backplane = backplane
         self.started_at = time.time()
+        self.health: list[Health] = []
+        """What its checks found last; set by whoever checks it."""
         self.hub = Hub()
         self.tasks = TaskGroup(self._task_failed)
         self.occupancy = Occupancy(self.id, self.hub, settings, instrument, self.tasks, clock)
@@ -324,6 +327,7 @@ class Node:
             started=self.started_at,
             state=self.state,
             statistics=self.meter.figures(),
+            health=self.health,
         )
 
     async def _beat(self) -> None:

@@ -19,6 +19,7 @@ from django.db import DataError, IntegrityError, connections, models, router, tr
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Value
 from django.db.models.functions import Greatest
+from msgspec import to_builtins
 
 from realtime.facts import (
     ConnectionEnd,
@@ -187,12 +188,13 @@ def _write_nodes(alias: str, nodes: Sequence[NodeFacts]) -> None:
                 last_heartbeat=_moment(node.last_heartbeat),
                 state=node.state,
                 statistics=dict(node.statistics),
+                health=[to_builtins(found) for found in node.health],
             )
             for node in nodes
         ],
         update_conflicts=True,
         unique_fields=["id"],
-        update_fields=["address", "version", "started", "last_heartbeat", "state", "statistics"],
+        update_fields=["address", "version", "started", "last_heartbeat", "state", "statistics", "health"],
     )
     NodeSample.objects.using(alias).bulk_create(
         [

@@ -6,9 +6,12 @@ import asyncio
 import gc
 import logging
 import os
+import secrets
 import time
+from collections.abc import Callable, Coroutine
 from functools import cached_property
 from itertools import islice
+from typing import Any
 
 from realtime import conf
 from realtime.connection import Connection
@@ -21,9 +24,12 @@ from realtime.node import Node
 from realtime.progress import keep_rows_fresh, tell_who_lives
 from realtime.protocol.closing import SERVICE_RESTART
 from realtime.protocol.envelope import Heartbeat
+from realtime.server.lifecycle import Address
 from realtime.tracking import ConnectionFacts, NodeFacts, NullTracker, Tracker
 
 logger = logging.getLogger("realtime.runtime")
+
+Companion = Callable[[Node], Coroutine[Any, Any, None]]
 
 BATCH_PAUSE_SECONDS = 0.02
 """Between two batches of a drain: others get their turn, and clients do not all reconnect at the same moment."""
@@ -39,6 +45,11 @@ class Runtime:
         self.node: Node | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.tracker: NullTracker = NullTracker()
+        self.find_address: Callable[[], Address | None] = lambda: None
+        """Where this process accepts clients without TLS; set by the hooks of servers that can tell."""
+        self.probe_secret = secrets.token_urlsafe(32)
+        """With this a WebSocket of the process to itself is told from those of clients (``realtime.probe``)."""
+        self._companions: dict[str, Companion] = {}
         self._settings: conf.Settings | None = None
         self._open = 0
         self._all_closed = asyncio.Event()
@@ -62,6 +73,10 @@ class Runtime:
         """Read the settings again at their next use; while no node runs."""
         self._settings = None
         self.__dict__.pop("backlog_limit", None)
+
+    def accompany(self, name: str, companion: Companion) -> None:
+        """Run ``companion`` beside each node that starts from now on, as one of its background tasks."""
+        self._companions[name] = companion
 
     async def start(self) -> None:
         """Build and start the node; a second call waits for the first."""
@@ -92,6 +107,8 @@ class Runtime:
         if settings.tracking_is_on:
             refresh = keep_rows_fresh(node.hub, tracker, settings.tracking_refresh_seconds)
             node.tasks.start("refresh rows", refresh)
+        for name, companion in self._companions.items():
+            node.tasks.start(name, companion(node))
         spare_the_loop_collections()
 
     def _new_tracker(self) -> NullTracker:
@@ -205,6 +222,7 @@ class Runtime:
                 last_heartbeat=time.time(),
                 state=heartbeat.state,
                 statistics=heartbeat.statistics,
+                health=heartbeat.health,
             )
         )
 
@@ -254,9 +272,11 @@ def set_instrument(instrument: Instrument) -> None:
 def _forget_parent() -> None:
     """A forked child has the parent's objects but not its loop: the node stays the parent's."""
     global _runtime
-    instrument = _runtime.instrument
+    parent = _runtime
     _runtime = Runtime()
-    _runtime.instrument = instrument
+    _runtime.instrument = parent.instrument
+    for name, companion in parent._companions.items():
+        _runtime.accompany(name, companion)
 
 
 os.register_at_fork(after_in_child=_forget_parent)

@@ -54,6 +54,8 @@ class Trust:
         self._lost_at = clock()
         self._gap: Gap = frozenset()
         self._restoring: asyncio.Task[None] | None = None
+        self.heard_at: float | None = None
+        """When the node last heard itself on every shard, by ``clock``."""
         self.is_trusted = False
 
     def begin(self, shards: int, *, is_subscribed: bool) -> None:
@@ -85,7 +87,8 @@ class Trust:
         """The node heard itself on one shard."""
         if self._echo.heard(shard, nonce):
             self._echo_is_back.set()
-            self._on_echo(self._clock() - self._probed_at)
+            self.heard_at = self._clock()
+            self._on_echo(self.heard_at - self._probed_at)
 
     def lose(self) -> None:
         """Trust nothing until a full round of echoes is back."""

@@ -65,8 +65,23 @@ class Receipt(Envelope, frozen=True, tag="receipt"):
     is_delivered: bool
 
 
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """What one check of a node found: its ``figure`` against its ``limit``, both in ``unit``; None where nothing could
+    be measured. ``reason`` is empty while it is healthy. ``at``: when, seconds since the epoch."""
+
+    check: str
+    is_healthy: bool
+    at: float
+    took_seconds: float
+    figure: float | None = None
+    limit: float | None = None
+    unit: str = ""
+    reason: str = ""
+
+
 class Heartbeat(Envelope, frozen=True, tag="heartbeat"):
-    """A node lives. ``reads``: envelope versions; ``statistics``: figures for people.
+    """A node lives. ``reads``: envelope versions; ``statistics``: figures for people; ``health``: what its checks
+    found last.
 
     ``is_answer``: sent to one node alone, which this one did not know until now. ``was_interrupted``: this node hears
     again, and may have missed questions and left changes untold.
@@ -79,6 +94,7 @@ class Heartbeat(Envelope, frozen=True, tag="heartbeat"):
     started: float
     state: str
     statistics: dict[str, float] = {}
+    health: list[Health] = []
     is_answer: bool = False
     was_interrupted: bool = False
 

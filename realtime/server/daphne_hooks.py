@@ -18,7 +18,7 @@ from typing import Any
 
 from realtime.conf import Settings
 from realtime.limits import BacklogLimit
-from realtime.server.lifecycle import Lifecycle
+from realtime.server.lifecycle import Address, Lifecycle, reachable
 from realtime.server.socket import ClientSocket, Scope, Send
 
 logger = logging.getLogger("realtime.server")
@@ -126,6 +126,7 @@ class DaphneHooks:
             port.socket.listen(settings.listen_backlog)
         for server in self._servers:
             tune(server, settings)
+        self._lifecycle.find_address = self._find_address
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_signal)
             signal.signal(signal.SIGINT, self._on_signal)
@@ -143,6 +144,14 @@ class DaphneHooks:
                 self._ports.append(reader)
                 if server not in self._servers:
                     self._servers.append(server)
+
+    def _find_address(self) -> Address | None:
+        for port in self._ports:
+            address = port.getHost()
+            is_plain = not hasattr(port.factory, "wrappedFactory")
+            if is_plain and hasattr(address, "port"):
+                return reachable(address.host, address.port)
+        return None
 
     # -- stopping ----------------------------------------------------------------------------------------------------
 

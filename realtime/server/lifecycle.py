@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from realtime.conf import Settings
 
+Address = tuple[str, int]
+"""Host and port."""
+
 
 class Lifecycle(Protocol):
     """The life of the one node of this process."""
+
+    find_address: Callable[[], Address | None]
+    """Where this process accepts clients without TLS; an adapter that can tell sets it."""
 
     @property
     def settings(self) -> Settings:
@@ -25,3 +32,8 @@ class Lifecycle(Protocol):
 
     async def stop(self) -> None:
         """Stop the node and write what must be written."""
+
+
+def reachable(host: str, port: int) -> Address:
+    """How the process itself reaches what it listens on."""
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port

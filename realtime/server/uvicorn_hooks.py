@@ -11,11 +11,12 @@ import asyncio
 import inspect
 import logging
 import signal
+import socket
 from typing import TYPE_CHECKING, Any
 
 from realtime.conf import Settings
 from realtime.limits import BacklogLimit
-from realtime.server.lifecycle import Lifecycle
+from realtime.server.lifecycle import Address, Lifecycle, reachable
 from realtime.server.socket import ClientSocket, Receive, Scope, Send
 from realtime.server.stop_signals import StopSignals
 
@@ -140,6 +141,7 @@ class UvicornHooks:
             )
             return
         self._wrap_shutdown(server)
+        self._lifecycle.find_address = lambda: self._find_address(server)
 
     def _use_protocol(self) -> None:
         from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -168,6 +170,15 @@ class UvicornHooks:
 
         server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
         return server if isinstance(server, Server) and server.config is self._config else None
+
+    def _find_address(self, server: Server) -> Address | None:
+        if self._config.is_ssl:
+            return None
+        for listener in server.servers:
+            for each in listener.sockets:
+                if each.family in (socket.AF_INET, socket.AF_INET6):
+                    return reachable(*each.getsockname()[:2])
+        return None
 
     # -- stopping ----------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,1 @@
+"""Each health check, made to fail for real."""
