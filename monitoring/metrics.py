@@ -10,7 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 
 from realtime.instrument import MEMORY, Instrument
-from realtime.protocol.closing import CLOSE_CODES, CloseCode
+from realtime.protocol.closing import CLOSE_CODES, ORDERED, CloseCode
 from realtime.protocol.errors import ERRORS
 from realtime.statistics import Histogram, Observed, Totals
 
@@ -36,7 +36,7 @@ class PrometheusInstrument(Instrument):
         self.closed = Counter({str(code): 0 for code in sorted(_KNOWN_CODES)})  # by close code
         self.refused = Counter(dict.fromkeys(REFUSALS, 0))  # by reason
         # By the name of the close code; of those that are overloaded, by "memory" where memory was short.
-        self.evicted = Counter({**{close.name: 0 for close in CLOSE_CODES}, MEMORY: 0})
+        self.evicted = Counter({**{close.name: 0 for close in CLOSE_CODES}, ORDERED: 0, MEMORY: 0})
         self.errors = Counter({error.code: 0 for error in ERRORS})  # by error code
         self.durations = Histogram(DURATION_BOUNDS)
         self.latencies = Histogram(LATENCY_BOUNDS)

@@ -3,69 +3,78 @@
     from realtime.api import publish_room
     transaction.on_commit(lambda: publish_room("orders", {"id": order.pk}))
 
-Each function has an async twin with an ``a`` in front. They return when the backplane took the message and raise
-``BackplaneUnavailable`` within two seconds otherwise. No call makes a connection of its own: a process with a node
-publishes through it, any other through one background thread.
+Each function has an async twin with an ``a`` in front. Those that publish return when the backplane took the message
+and raise ``BackplaneUnavailable`` within two seconds otherwise; those that ask nodes return their answers within two
+seconds, whoever is silent. No call makes a connection of its own: ``door.py`` has the way to the backplane.
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
-import os
-import threading
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
-from channels.layers import channel_layers
 
-from realtime.conf import current
-from realtime.exceptions import BackplaneUnavailable
-from realtime.layers.wire import as_message
+from realtime.cluster import (
+    ConnectionList,
+    NodeList,
+    Outcome,
+    RoomList,
+    connection_list,
+    node_list,
+    outcome,
+    room_list,
+)
+from realtime.door import DATABASE_SECONDS, arun, ask, publish, run, version
 from realtime.protocol import codec
+from realtime.protocol.closing import ordered_close
 from realtime.protocol.envelope import (
-    READS,
+    LISTED_MAX,
     BroadcastEnvelope,
+    Disconnect,
+    Drain,
     Envelope,
+    Order,
     PrivateEnvelope,
+    Question,
+    Remove,
     RoomEnvelope,
-    encode,
 )
 from realtime.protocol.errors import BadRoom, UnknownRecipient
 from realtime.protocol.names import (
     BROADCAST_GROUP,
+    NODES_GROUP,
+    USER_PREFIX,
     group_of_room,
     group_of_user,
+    is_node_id,
     is_room_name,
-    node_channel,
     node_of_connection,
     user_of_recipient,
 )
-from realtime.runtime import runtime
 
-MARGIN_SECONDS = 0.5
-"""Beyond the backplane's own limit: what a busy thread may add."""
+ANSWER_SECONDS = 1.5
+"""How long nodes are waited for; with the time to name the silent ones it is under two seconds."""
 
 
 def publish_broadcast(data: object) -> None:
     """Publish ``data`` (anything that JSON can say) to every connection of every node."""
-    _run(_publish(BROADCAST_GROUP, None, _broadcast(data)))
+    run(publish(BROADCAST_GROUP, None, _broadcast(data)))
 
 
 async def apublish_broadcast(data: object) -> None:
     """The async twin of ``publish_broadcast``."""
-    await _arun(_publish(BROADCAST_GROUP, None, _broadcast(data)))
+    await arun(publish(BROADCAST_GROUP, None, _broadcast(data)))
 
 
 def publish_room(room: str, data: object) -> None:
     """Publish ``data`` to the members of ``room``. Raises BadRoom for a name that no room can have."""
-    _run(_publish(_group(room), None, _room(room, data)))
+    run(publish(_group(room), None, _room(room, data)))
 
 
 async def apublish_room(room: str, data: object) -> None:
     """The async twin of ``publish_room``."""
-    await _arun(_publish(_group(room), None, _room(room, data)))
+    await arun(publish(_group(room), None, _room(room, data)))
 
 
 def publish_private(to: str, data: object) -> None:
@@ -73,12 +82,12 @@ def publish_private(to: str, data: object) -> None:
 
     Raises UnknownRecipient when ``to`` is neither. Whether somebody is connected is not told.
     """
-    _run(_publish(*_recipient(to), _private(to, data)))
+    run(publish(*_recipient(to), _private(to, data)))
 
 
 async def apublish_private(to: str, data: object) -> None:
     """The async twin of ``publish_private``."""
-    await _arun(_publish(*_recipient(to), _private(to, data)))
+    await arun(publish(*_recipient(to), _private(to, data)))
 
 
 # -- envelopes -------------------------------------------------------------------------------------------------------
@@ -90,22 +99,16 @@ def _raw(data: object) -> msgspec.Raw:
     return msgspec.Raw(text)
 
 
-def _version() -> int:
-    # A process without a node cannot know what the nodes read: the oldest version is read by all.
-    node = runtime().node
-    return READS[0] if node is None else node.version
-
-
 def _broadcast(data: object) -> Envelope:
-    return BroadcastEnvelope(v=_version(), data=_raw(data))
+    return BroadcastEnvelope(v=version(), data=_raw(data))
 
 
 def _room(room: str, data: object) -> Envelope:
-    return RoomEnvelope(v=_version(), room=room, data=_raw(data))
+    return RoomEnvelope(v=version(), room=room, data=_raw(data))
 
 
 def _private(to: str, data: object) -> Envelope:
-    return PrivateEnvelope(v=_version(), to=to, data=_raw(data))
+    return PrivateEnvelope(v=version(), to=to, data=_raw(data))
 
 
 def _group(room: str) -> str:
@@ -124,83 +127,214 @@ def _recipient(to: str) -> tuple[str | None, str | None]:
     return None, node
 
 
-# -- the way to the backplane ----------------------------------------------------------------------------------------
+# -- what nodes are asked for ----------------------------------------------------------------------------------------
 
 
-async def _publish(group: str | None, node_id: str | None, envelope: Envelope) -> None:
-    node = runtime().node
-    if node is not None:
-        await (node.publish(group, envelope) if group is not None else node.publish_to(node_id or "", envelope))
-        return
-    layer = channel_layers[current().layer]
-    message = as_message(encode(envelope))
-    try:
-        async with asyncio.timeout(current().publish_timeout_seconds):
-            if group is not None:
-                await layer.group_send(group, message)
-            else:
-                await layer.send(node_channel(node_id or ""), message)
-    except BackplaneUnavailable:
-        raise
-    except Exception as error:  # each layer has its own; all of them mean that it is not known to be taken
-        raise BackplaneUnavailable(f"{type(error).__name__}: {error}") from error
+def disconnect(
+    *,
+    connection: str | None = None,
+    user: object = None,
+    code: int = 1008,
+    reason: str = "",
+    within: float = ANSWER_SECONDS,
+) -> Outcome:
+    """End one connection, or all connections of a user (primary key), with this close code and reason.
+
+    ``code`` is 1000, 1001, 1008, 1012, 1013 or 3000 to 4999. Raises BadClose for another one or a reason of more than
+    123 bytes, UnknownRecipient for what can be no connection id.
+    """
+    return _run(_disconnect(connection, user, code, reason, within), within)
 
 
-class _Door:
-    """One background thread with an event loop, for processes without a node; made at the first publication."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-
-    def loop(self) -> asyncio.AbstractEventLoop:
-        """The node's loop in a process with a node, else the background thread's."""
-        own = runtime().loop
-        if own is not None:
-            return own
-        with self._lock:
-            if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="realtime-api", daemon=True).start()
-            return self._loop
+async def adisconnect(
+    *,
+    connection: str | None = None,
+    user: object = None,
+    code: int = 1008,
+    reason: str = "",
+    within: float = ANSWER_SECONDS,
+) -> Outcome:
+    """The async twin of ``disconnect``."""
+    return await _arun(_disconnect(connection, user, code, reason, within), within)
 
 
-_door = _Door()
+def remove_member(*, room: str, connection: str, within: float = ANSWER_SECONDS) -> Outcome:
+    """Take a connection out of a room; its client is told by a ``left`` without ``ref``. The count is 0 if it was not
+    in it. Raises BadRoom, UnknownRecipient."""
+    return _run(_remove(room, connection, within), within)
 
 
-def _forget_parent() -> None:
-    """A forked child has neither the parent's thread nor its loop."""
-    global _door
-    _door = _Door()
+async def aremove_member(*, room: str, connection: str, within: float = ANSWER_SECONDS) -> Outcome:
+    """The async twin of ``remove_member``."""
+    return await _arun(_remove(room, connection, within), within)
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+def drain(node: str, *, within: float = ANSWER_SECONDS) -> Outcome:
+    """Let a node stop as on SIGTERM. The count is 1 when it has begun; it ends within its drain's deadline."""
+    return _run(_drain(node, within), within)
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        pass
-    else:
-        work.close()
-        raise RuntimeError("this thread runs an event loop: await the function with an `a` in front instead")
-    handle = asyncio.run_coroutine_threadsafe(work, _door.loop())
-    try:
-        handle.result(current().publish_timeout_seconds + MARGIN_SECONDS)
-    except concurrent.futures.TimeoutError as error:
-        handle.cancel()
-        raise BackplaneUnavailable("the backplane did not answer in time") from error
+async def adrain(node: str, *, within: float = ANSWER_SECONDS) -> Outcome:
+    """The async twin of ``drain``."""
+    return await _arun(_drain(node, within), within)
 
 
-async def _arun(work: Coroutine[Any, Any, None]) -> None:
-    loop = _door.loop()
-    if loop is asyncio.get_running_loop():
-        await work
-        return
-    handle = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
-    try:
-        async with asyncio.timeout(current().publish_timeout_seconds + MARGIN_SECONDS):
-            await handle
-    except TimeoutError as error:
-        raise BackplaneUnavailable("the backplane did not answer in time") from error
+def list_nodes(*, within: float = ANSWER_SECONDS) -> NodeList:
+    """The nodes that live, as they describe themselves."""
+    return _run(_list_nodes(within), within)
+
+
+async def alist_nodes(*, within: float = ANSWER_SECONDS) -> NodeList:
+    """The async twin of ``list_nodes``."""
+    return await _arun(_list_nodes(within), within)
+
+
+def list_connections(
+    *,
+    user: object = None,
+    room: str | None = None,
+    node: str | None = None,
+    limit: int = 100,
+    after: str = "",
+    within: float = ANSWER_SECONDS,
+) -> ConnectionList:
+    """Live connections by id: all of them, or those of a user, in a room, on a node. At most ``limit`` (up to 1,000;
+    0 only counts), from the one that follows the id ``after``."""
+    return _run(_list_connections(user, room, node, limit, after, within), within)
+
+
+async def alist_connections(
+    *,
+    user: object = None,
+    room: str | None = None,
+    node: str | None = None,
+    limit: int = 100,
+    after: str = "",
+    within: float = ANSWER_SECONDS,
+) -> ConnectionList:
+    """The async twin of ``list_connections``."""
+    return await _arun(_list_connections(user, room, node, limit, after, within), within)
+
+
+def list_members(room: str, *, limit: int = 100, after: str = "", within: float = ANSWER_SECONDS) -> ConnectionList:
+    """The connections in a room, as ``list_connections(room=room)``."""
+    return list_connections(room=room, limit=limit, after=after, within=within)
+
+
+async def alist_members(
+    room: str, *, limit: int = 100, after: str = "", within: float = ANSWER_SECONDS
+) -> ConnectionList:
+    """The async twin of ``list_members``."""
+    return await alist_connections(room=room, limit=limit, after=after, within=within)
+
+
+def list_rooms(*, prefix: str = "", limit: int = 100, after: str = "", within: float = ANSWER_SECONDS) -> RoomList:
+    """Rooms with a member, by name, with their number of members on each node and in all. At most ``limit`` (up to
+    1,000), from the one that follows the name ``after``."""
+    return _run(_list_rooms(prefix, limit, after, within), within)
+
+
+async def alist_rooms(
+    *, prefix: str = "", limit: int = 100, after: str = "", within: float = ANSWER_SECONDS
+) -> RoomList:
+    """The async twin of ``list_rooms``."""
+    return await _arun(_list_rooms(prefix, limit, after, within), within)
+
+
+# -- how they are asked ----------------------------------------------------------------------------------------------
+
+
+async def _disconnect(connection: str | None, user: object, code: int, reason: str, within: float) -> Outcome:
+    close = ordered_close(code, reason)
+    if (connection is None) == (user is None):
+        raise TypeError("disconnect() takes either a connection or a user")
+    to = connection if connection is not None else f"{USER_PREFIX}{user}"
+    group, node_id = _recipient(to) if user is not None else (None, _node_of(to))
+
+    def order(request: str, reply_to: str) -> Order:
+        return Disconnect(v=version(), request=request, reply_to=reply_to, to=to, code=close.code, reason=close.reason)
+
+    return outcome(await ask(order, group=group, node_id=node_id, seconds=within))
+
+
+async def _remove(room: str, connection: str, within: float) -> Outcome:
+    _group(room)
+
+    def order(request: str, reply_to: str) -> Order:
+        return Remove(v=version(), request=request, reply_to=reply_to, room=room, connection=connection)
+
+    return outcome(await ask(order, node_id=_node_of(connection), seconds=within))
+
+
+async def _drain(node: str, within: float) -> Outcome:
+    def order(request: str, reply_to: str) -> Order:
+        return Drain(v=version(), request=request, reply_to=reply_to, node=node)
+
+    return outcome(await ask(order, node_id=_checked_node(node), seconds=within))
+
+
+async def _list_nodes(within: float) -> NodeList:
+    def question(request: str, reply_to: str) -> Order:
+        return Question(v=version(), request=request, reply_to=reply_to, about="nodes")
+
+    return node_list(await ask(question, group=NODES_GROUP, seconds=within))
+
+
+async def _list_connections(
+    user: object, room: str | None, node: str | None, limit: int, after: str, within: float
+) -> ConnectionList:
+    asked = _asked_of_each(limit)
+    if room is not None:
+        _group(room)
+
+    def question(request: str, reply_to: str) -> Order:
+        of_user = None if user is None else str(user)
+        return Question(
+            v=version(), request=request, reply_to=reply_to, about="connections",
+            limit=asked, after=after, room=room, user=of_user,
+        )  # fmt: skip
+
+    if node is None:
+        return connection_list(await ask(question, group=NODES_GROUP, seconds=within), limit)
+    return connection_list(await ask(question, node_id=_checked_node(node), seconds=within), limit)
+
+
+async def _list_rooms(prefix: str, limit: int, after: str, within: float) -> RoomList:
+    asked = _asked_of_each(limit)
+
+    def question(request: str, reply_to: str) -> Order:
+        return Question(
+            v=version(), request=request, reply_to=reply_to, about="rooms", limit=asked, after=after, prefix=prefix
+        )
+
+    return room_list(await ask(question, group=NODES_GROUP, seconds=within), limit)
+
+
+def _asked_of_each(limit: int) -> int:
+    if not 0 <= limit <= LISTED_MAX:
+        raise ValueError(f"limit must be between 0 and {LISTED_MAX:,}, not {limit!r}")
+    return limit + 1 if limit else 0
+
+
+def _node_of(connection: str) -> str:
+    node = node_of_connection(connection)
+    if node is None:
+        raise UnknownRecipient(f"{connection!r} is no connection id.")
+    return node
+
+
+def _checked_node(node: str) -> str:
+    if not is_node_id(node):
+        raise UnknownRecipient(f"{node!r} is no node id.")
+    return node
+
+
+Answers = TypeVar("Answers")
+
+
+def _run(work: Coroutine[Any, Any, Answers], within: float) -> Answers:
+    return run(work, within + DATABASE_SECONDS)
+
+
+async def _arun(work: Coroutine[Any, Any, Answers], within: float) -> Answers:
+    return await arun(work, within + DATABASE_SECONDS)

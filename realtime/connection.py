@@ -9,11 +9,14 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from realtime.auth import ANONYMOUS, Identity
 from realtime.exceptions import BackplaneUnavailable
 from realtime.hub import Member
 from realtime.protocol import codec
 from realtime.protocol.closing import TOO_BIG, CloseCode
+from realtime.protocol.envelope import ConnectionInfo
 from realtime.protocol.errors import BadMessage, CommandRefused, InternalError, TooLarge, Unavailable
 from realtime.protocol.messages import Ack, Command, ConnectionLimits, Outbound, Ping, Ref, Welcome
 from realtime.server.writer import FrameWriter
@@ -166,6 +169,19 @@ class Connection(Member):
             self.close_sent = close
             self.writer.close(close)
             self.ended()
+
+    def listed(self, node_id: str, now: float) -> ConnectionInfo:
+        """With what the connection counts."""
+        return msgspec.structs.replace(
+            super().listed(node_id, now),
+            transport=self.transport,
+            opened=self.opened_at,
+            idle=max(now - self.last_active, 0.0),
+            messages_in=self.messages_in,
+            messages_out=self.writer.messages_out,
+            bytes_in=self.bytes_in,
+            bytes_out=self.writer.bytes_out,
+        )
 
     def ended(self) -> None:
         """The connection is over: nothing more is delivered to it. Safe to call twice."""

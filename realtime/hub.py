@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from realtime.protocol.closing import CloseCode
+from realtime.protocol.envelope import ConnectionInfo
 from realtime.protocol.messages import MemberInfo
 from realtime.protocol.names import group_of_room
 from realtime.server.writer import FrameWriter
@@ -29,6 +30,12 @@ class Member:
     def info(self) -> MemberInfo:
         """What other members are told."""
         return MemberInfo(id=self.id, user=self.user)
+
+    def listed(self, node_id: str, now: float) -> ConnectionInfo:
+        """What operators are told; ``now`` is the monotonic clock."""
+        return ConnectionInfo(
+            id=self.id, node=node_id, user=self.user, rooms=len(self.rooms), backlog=self.writer.backlog
+        )
 
 
 class Room:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 from realtime.delivery import Run
 from realtime.protocol import codec
 from realtime.protocol.envelope import (
+    Answer,
     AnyEnvelope,
     BroadcastEnvelope,
     Echo,
     Goodbye,
     Heartbeat,
+    Order,
     PrivateEnvelope,
     Receipt,
     RoomEnvelope,
@@ -128,6 +130,10 @@ class Inbound:
                 node.members.roster_came(envelope.node, envelope.rooms)
             case RosterChanges():
                 node.members.changes_came(envelope.node, envelope.changes)
+            case Order():
+                node.orders.came(envelope)
+            case Answer():
+                node.inquiries.came(envelope)
 
     def _deliver_private(self, envelope: PrivateEnvelope) -> None:
         node = self._node

@@ -2,8 +2,9 @@
 
 It publishes for its connections, delivers what comes back, and keeps the table of live nodes. Its parts:
 ``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
-backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``inbound`` (sorts what
-arrives), ``occupancy`` (who may come and must go), ``meter`` (its figures).
+backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``orders`` and
+``inquiries`` (what Django code asks of nodes, and the answers), ``inbound`` (sorts what arrives), ``occupancy`` (who
+may come and must go), ``meter`` (its figures).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from realtime.delivery import Deliverer
 from realtime.exceptions import BackplaneUnavailable
 from realtime.hub import Hub, Member, Room
 from realtime.inbound import Inbound
+from realtime.inquiries import Inquiries
 from realtime.instrument import Instrument
 from realtime.layers.backplane import Backplane
 from realtime.members import MemberLists
@@ -28,6 +30,7 @@ from realtime.meter import Meter
 from realtime.missed import MissedNotices
 from realtime.neighbours import Neighbours
 from realtime.occupancy import Occupancy
+from realtime.orders import Orders
 from realtime.protocol.closing import SLOW_CONSUMER
 from realtime.protocol.envelope import (
     READS,
@@ -76,6 +79,7 @@ class Node:
         on_identified: Callable[[str, str | None, str], None] = lambda connection_id, user, label: None,
         on_survey: Callable[[str, list[str], float], None] = lambda own_id, heard, since: None,
         rows_pending: Callable[[], int] = lambda: 0,
+        on_drain: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.id = node_id_of(settings.name_of_node, secrets.token_hex(3))
@@ -115,6 +119,8 @@ class Node:
             clock=clock,
         )
         self.meter = Meter(self.hub, instrument, clock, rows_pending)
+        self.orders = Orders(self, on_drain)
+        self.inquiries = Inquiries()
         self._inbound = Inbound(self)
         self._stamp = Stamp()
         self._probe_groups: list[str] = []
@@ -207,6 +213,12 @@ class Node:
         if not self.trust.is_trusted:
             return self._refused()
         return self._handed_over(self.backplane.publish_to(node_channel(node_id), encode(envelope)))
+
+    def answer(self, channel: str, envelope: Envelope) -> Published:
+        """Publish to the channel that an order named, a node's or that of a process without one."""
+        if not self.trust.is_trusted:
+            return self._refused()
+        return self._handed_over(self.backplane.publish_to(channel, encode(envelope)))
 
     def _publish(self, group: str, envelope: Envelope) -> None:
         self.publish(group, envelope)

@@ -95,6 +95,15 @@ def write_what_is_accepted(rows: PendingRows, on_taken_for_dead: Callable[[], No
     return 0
 
 
+def live_node_ids() -> list[str]:
+    """The nodes that have neither stopped nor died, the latest heartbeat first. For a thread of its own."""
+    try:
+        live = Node.objects.exclude(state__in=ENDED_STATES).order_by("-last_heartbeat")
+        return list(live.values_list("id", flat=True))
+    finally:
+        connections.close_all()
+
+
 def release(*, is_broken: bool) -> None:
     """Let go of this thread's database connection, as far as CONN_MAX_AGE says so."""
     database = connections[database_alias()]

@@ -7,6 +7,7 @@ import gc
 import logging
 import os
 import secrets
+import signal
 import time
 from collections.abc import Callable, Coroutine
 from functools import cached_property
@@ -50,6 +51,8 @@ class Runtime:
         self.probe_secret = secrets.token_urlsafe(32)
         """With this a WebSocket of the process to itself is told from those of clients (``realtime.probe``)."""
         self._companions: dict[str, Companion] = {}
+        self.on_drain = send_own_signal
+        """What an order to drain does: the server's hooks wait for the signal."""
         self._settings: conf.Settings | None = None
         self._open = 0
         self._all_closed = asyncio.Event()
@@ -98,6 +101,7 @@ class Runtime:
             on_identified=tracker.connection_identified,
             on_survey=tracker.nodes_surveyed,
             rows_pending=lambda: tracker.pending,
+            on_drain=self.on_drain,
         )
         self.tracker, self.node, self.loop = tracker, node, asyncio.get_running_loop()
         speak_as(node.id)
@@ -242,6 +246,11 @@ def spare_the_loop_collections() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+
+
+def send_own_signal() -> None:
+    """Begin to stop, by the same door as an operator's SIGTERM."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 _runtime = Runtime()

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from realtime.exceptions import RealtimeError
+
 
 @dataclass(frozen=True, slots=True)
 class CloseCode:
@@ -57,3 +59,27 @@ def truncate_reason(reason: str) -> bytes:
     if len(encoded) <= REASON_MAX_BYTES:
         return encoded
     return encoded[:REASON_MAX_BYTES].decode("utf-8", "ignore").encode("utf-8")
+
+
+class BadClose(RealtimeError):
+    """A code or reason that Django code may not close a connection with."""
+
+
+ORDERED = "disconnected"
+"""The name of every close that Django code or an operator asked for, whatever its code."""
+
+_ORDERED_CODES = frozenset({1000, 1001, 1008, 1012, 1013})
+
+
+def ordered_close(code: int, reason: str) -> CloseCode:
+    """The close that Django code asks for: 1000, 1001, 1008, 1012, 1013 or 3000 to 4999. Raises BadClose."""
+    if code not in _ORDERED_CODES and not 3000 <= code <= 4999:
+        raise BadClose(f"{code} is not a code to disconnect with: 1000, 1001, 1008, 1012, 1013 or 3000 to 4999 are")
+    try:
+        size = len(reason.encode())
+    except UnicodeEncodeError:
+        raise BadClose("the reason has a lone surrogate, which no close frame can carry") from None
+    if size > REASON_MAX_BYTES:
+        raise BadClose(f"the reason has {size} bytes; a close frame carries {REASON_MAX_BYTES}")
+    may_return = code not in (UNAUTHORIZED.code, FORBIDDEN.code)
+    return CloseCode(ORDERED, code, reason, "Django code or an operator asked for it", may_return, 0)

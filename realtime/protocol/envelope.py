@@ -10,10 +10,10 @@ Nodes announce the versions that they read (``READS``) and publish in the highes
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
 from realtime.exceptions import RealtimeError
 from realtime.protocol.messages import MemberInfo
@@ -21,6 +21,11 @@ from realtime.protocol.messages import MemberInfo
 VERSION: Final = 1
 READS: Final = (1,)
 """Versions of the envelope that this code can read, in ascending order."""
+
+LISTED_MAX: Final = 1_000
+"""Entries of one list that a node gives for one question; totals say how many there are."""
+
+ChannelName = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
@@ -150,6 +155,94 @@ class RosterChanges(Envelope, frozen=True, tag="changes"):
     changes: list[RosterChange]
 
 
+class Order(Envelope, frozen=True):
+    """What Django code asks of nodes, and no client can; answered to the channel ``reply_to`` under ``request``."""
+
+    request: str
+    reply_to: ChannelName
+
+
+class Disconnect(Order, frozen=True, tag="disconnect"):
+    """End a connection, or with ``user:<id>`` all of a user's, with this code and reason."""
+
+    to: str
+    code: int
+    reason: str = ""
+
+
+class Remove(Order, frozen=True, tag="remove"):
+    """Take a connection out of a room."""
+
+    room: str
+    connection: str
+
+
+class Drain(Order, frozen=True, tag="drain"):
+    """Stop as on SIGTERM."""
+
+    node: str
+
+
+class Question(Order, frozen=True, tag="question"):
+    """What do you have? ``after`` is the last id or name of the page before; the filters are for some subjects only."""
+
+    about: Literal["nodes", "connections", "rooms"]
+    limit: Annotated[int, Meta(ge=0, le=LISTED_MAX + 1)] = 0  # one more tells whether a page follows
+    after: str = ""
+    prefix: str = ""
+    room: str | None = None
+    user: str | None = None
+
+
+class NodeInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as it describes itself. ``started``: seconds since the epoch; ``statistics``: those of its heartbeat."""
+
+    id: str
+    address: str
+    version: str
+    state: str
+    started: float
+    connections: int
+    rooms: int
+    statistics: dict[str, float] = {}
+
+
+class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection as its node sees it. ``opened``: seconds since the epoch; ``idle``: seconds since it last sent."""
+
+    id: str
+    node: str
+    user: str | None = None
+    transport: str = ""
+    opened: float = 0.0
+    idle: float = 0.0
+    rooms: int = 0
+    messages_in: int = 0
+    messages_out: int = 0
+    bytes_in: int = 0
+    bytes_out: int = 0
+    backlog: int = 0
+
+
+class Answer(Envelope, frozen=True, tag="answer"):
+    """One node's answer, or a part of it: the last part has ``is_last``.
+
+    ``others`` are the live nodes that it knows, all of them once ``is_settled``. ``total``: how many there are here, or
+    how many were disconnected or removed. ``refusal``: why it did nothing.
+    """
+
+    node: str
+    request: str
+    others: list[str] = []
+    is_settled: bool = True
+    is_last: bool = True
+    total: int = 0
+    refusal: str = ""
+    nodes: list[NodeInfo] = []
+    connections: list[ConnectionInfo] = []
+    rooms: dict[str, int] = {}
+
+
 AnyEnvelope = (
     BroadcastEnvelope
     | RoomEnvelope
@@ -162,6 +255,11 @@ AnyEnvelope = (
     | Unwatch
     | Roster
     | RosterChanges
+    | Disconnect
+    | Remove
+    | Drain
+    | Question
+    | Answer
 )
 
 

@@ -129,6 +129,27 @@ def test_leaving_without_a_connection_is_done_at_once(run: RunScript) -> None:
     ) == [["rejected", "left", None], "resolved", 0]
 
 
+def test_a_client_that_was_removed_stays_out(run: RunScript) -> None:
+    """A `left` that nobody asked for is an event; the room is not joined again. One that answers a
+    command too late is none."""
+    assert run(
+        """
+        chance = 0;
+        const client = connect(); await open();
+        client.join("a"); client.join("b");
+        peer().received.forEach(({ ref, room }) => peer().say({ type: "joined", room, ref }));
+        await settle();
+        peer().say({ type: "left", room: "a" });
+        peer().say({ type: "left", room: "b", ref: 999 });
+        peer().end(1006); await advance(0.1);
+        client.join("c");
+        await open();
+        const joined = peer().commands("join").map(({ room }) => room);
+        return [events("left"), joined, client.rooms];
+        """
+    ) == [[{"room": "a"}], ["b", "c"], ["b", "c"]]
+
+
 # --- Signs of life ------------------------------------------------------------------------------------------------
 
 

@@ -81,7 +81,7 @@
 
   globalThis.connect = (options = {}, url = "/ws/") => {
     const client = new RealtimeClient(url, { WebSocket: Peer, ...options });
-    for (const event of ["state", "welcome", "joined", "broadcast", "room", "private", "members", "missed", "error"]) {
+    for (const event of ["state", "welcome", "joined", "left", "broadcast", "room", "private", "members", "missed", "error"]) {
       client.on(event, (detail) => seen.push([event, detail]));
     }
     return client;

@@ -19,7 +19,7 @@
 (() => {
   "use strict";
 
-  const EVENTS = ["state", "welcome", "joined", "broadcast", "room", "private", "members", "missed", "error"];
+  const EVENTS = ["state", "welcome", "joined", "left", "broadcast", "room", "private", "members", "missed", "error"];
   const PUSHES = new Set(["broadcast", "room", "private", "members"]);
 
   /** What a client does when the server ends the connection; the first row that fits wins. */
@@ -53,7 +53,7 @@
     WebSocket: undefined, // the WebSocket class; the platform's own by default
   };
 
-  /** Why a command failed: `code` is the server's, or "disconnected", "timeout", "left", "closed". */
+  /** Why a command failed: `code` is the server's, or "disconnected", "timeout", "left", "removed", "closed". */
   class RealtimeError extends Error {
     constructor(code, message, retryAfterSeconds = null) {
       super(message);
@@ -324,6 +324,7 @@
       if (this.#commands.has(ref)) this.#settle(ref, message);
       else if (type === "welcome") this.#open(detail);
       else if (PUSHES.has(type)) this.#emit(type, detail);
+      else if (type === "left" && ref === undefined) this.#leaveAsTold(detail.room);
       else if (type === "missed") this.#emit("missed", { ...detail, cause: "server" });
       else if (type === "error") this.#emit("error", errorFrom(message));
       // Anything else comes from a newer server; it does not concern this client.
@@ -392,6 +393,13 @@
       const wasAwaited = wanted.waiters.length > 0;
       this.#forget(room, wanted, error);
       if (!wasAwaited) this.#emit("error", error);
+    }
+
+    /** The server took this connection out of a room: it is not joined again. */
+    #leaveAsTold(room) {
+      const wanted = this.#rooms.get(room);
+      if (wanted) this.#forget(room, wanted, new RealtimeError("removed", "The server took this client out of the room"));
+      this.#emit("left", { room });
     }
 
     #forget(room, wanted, error) {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from realtime.protocol import envelope
+from realtime.protocol import codec, envelope, messages
 from realtime.protocol.envelope import RoomEnvelope, UnreadableEnvelope
 
 
@@ -47,3 +47,13 @@ def test_nodes_publish_in_the_highest_version_that_all_read() -> None:
     assert envelope.common_version([]) == 1
     assert envelope.common_version([[1, 2], [1]]) == 1
     assert envelope.common_version([[2], [3]]) == envelope.VERSION
+
+
+@pytest.mark.parametrize("kind", [each for each in envelope.AnyEnvelope.__args__ if issubclass(each, envelope.Order)])
+def test_no_command_of_a_client_is_an_order(kind: type[envelope.Order]) -> None:
+    """What nodes obey cannot be said by a client: its commands have other names."""
+    tag = kind.__struct_config__.tag
+    assert tag not in {command.__struct_config__.tag for command in messages.COMMANDS}
+    with pytest.raises(codec.RefusedText) as refused:
+        codec.decode_command(f'{{"type":"{tag}","request":"1","reply_to":"x"}}'.encode())
+    assert refused.value.refusal.code == "unknown_type"
