@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 MARGIN_SECONDS = 0.5
 """Beyond the backplane's own limit: what a busy thread may add."""
 DATABASE_SECONDS = 0.4
-"""How long the names of silent nodes are looked for in the database."""
+"""How much longer than for nodes is waited for their names; the database is asked before that already."""
 REPLY_PREFIX = "rt.reply"
 
 
@@ -182,7 +182,9 @@ async def _ask_by_node(node: Node, make: Callable[[str, str], Order], target: Ta
             published = node.publish(target.group, order)
         else:
             published = node.publish_to(target.node_id or "", order)
-        await _gather(gathering, published, asyncio.get_running_loop().time() + seconds)
+        ends = asyncio.get_running_loop().time() + seconds
+        await _take_over(gathering, published, ends)
+        await gathering.wait(ends - asyncio.get_running_loop().time())
     finally:
         node.inquiries.end(gathering)
     return gathering
@@ -197,22 +199,34 @@ async def _ask_from_outside(layer: Any, make: Callable[[str, str], Order], targe
     receiving = asyncio.create_task(_receive(layer, channel, gathering), name="answers")
     try:
         await asyncio.sleep(0)  # some layers make the channel in `receive`
-        await _gather(gathering, _published(layer, target, make(gathering.request, channel)), ends)
+        await _take_over(gathering, _published(layer, target, make(gathering.request, channel)), ends)
+        await gathering.wait(seconds / 3)
+        names = _look_for_names() if target.is_everybody and _has_nameless(gathering) else None
+        await gathering.wait(ends - asyncio.get_running_loop().time())
     finally:
         receiving.cancel()
         await asyncio.wait([receiving])
-    if target.is_everybody and not gathering.is_complete:
-        await _name_silent(gathering)
+    if names is not None and _has_nameless(gathering):
+        await _name_silent(gathering, names, ends + DATABASE_SECONDS)
     return gathering
 
 
-async def _name_silent(gathering: Gathering) -> None:
-    """Answers name the other nodes. Where that is not enough, because a frozen node was the only one, rows know."""
+def _has_nameless(gathering: Gathering) -> bool:
+    """Answers name the other nodes; that is not enough when a node that is silent is the only one."""
+    if gathering.is_complete:
+        return False
+    return gathering.missing > len(gathering.silent) or not gathering.answered
+
+
+async def _name_silent(gathering: Gathering, names: asyncio.Future[list[str]], ends: float) -> None:
+    try:
+        async with asyncio.timeout_at(ends):
+            found = await names
+    except TimeoutError:
+        return
     unnamed = gathering.missing - len(gathering.silent)
-    if unnamed or not gathering.answered:
-        known = gathering.answered | gathering.silent
-        names = [name for name in await _nodes_of_database() if name not in known]
-        gathering.expect(names[:unnamed] if unnamed else names)
+    strange = [name for name in found if name not in gathering.answered | gathering.silent]
+    gathering.expect(strange[:unnamed] if unnamed else strange)
 
 
 def _published(layer: Any, target: Target, order: Order) -> Awaitable[int | None]:
@@ -230,13 +244,13 @@ def _published(layer: Any, target: Target, order: Order) -> Awaitable[int | None
     return sent
 
 
-async def _gather(gathering: Gathering, published: Awaitable[int | None], ends: float) -> None:
+async def _take_over(gathering: Gathering, published: Awaitable[int | None], ends: float) -> None:
+    """Wait until the backplane took the order."""
     try:
         async with asyncio.timeout_at(ends):
             gathering.published(await published)
     except TimeoutError as error:
         raise BackplaneUnavailable("the backplane did not answer in time") from error
-    await gathering.wait(ends - asyncio.get_running_loop().time())
 
 
 async def _receive(layer: Any, channel: str, gathering: Gathering) -> None:
@@ -250,8 +264,8 @@ async def _receive(layer: Any, channel: str, gathering: Gathering) -> None:
             gathering.came(envelope)
 
 
-async def _nodes_of_database() -> list[str]:
-    """The live nodes as rows tell, the latest heartbeat first; none when the database does not say it quickly."""
+def _look_for_names() -> asyncio.Future[list[str]]:
+    """The live nodes as rows tell, the latest heartbeat first; no list when the database does not say it."""
     loop = asyncio.get_running_loop()
     found: asyncio.Future[list[str]] = loop.create_future()
 
@@ -267,11 +281,7 @@ async def _nodes_of_database() -> list[str]:
             loop.call_soon_threadsafe(_settle, found, names)
 
     threading.Thread(target=look, name="realtime-silent-nodes", daemon=True).start()
-    try:
-        async with asyncio.timeout(DATABASE_SECONDS):
-            return await found
-    except TimeoutError:
-        return []
+    return found
 
 
 def _settle(found: asyncio.Future[list[str]], names: list[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
+from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from realtime import api
@@ -253,3 +254,22 @@ async def test_bad_arguments_are_refused_before_anything_is_asked(process: Runti
         await api.adisconnect()
     with pytest.raises(TypeError):
         await api.adisconnect(connection="n.abcdefghijklmnopqrstuv", user=7)
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("disconnect", "user:1", "--code", "1006"), "1006 is not a code to disconnect with"),
+        (("disconnect", "nobody"), "no connection id"),
+        (("connections", "--limit", "1001"), "limit must be between"),
+        (("connections", "--room", "x" * 65), "bad_room"),
+        (("drain", "gone-123456"), "no such node"),
+    ],
+)
+def test_a_command_refuses_in_one_line(settings: Settings, words: tuple[str, ...], complaint: str) -> None:
+    """A code that is none, an id that is none, a limit beyond the limit, a node that is not there."""
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": "realtime.layers.memory.MemoryChannelLayer"}}
+    with pytest.raises(CommandError, match=complaint) as caught:
+        call_command(*words)
+    assert caught.value.returncode == 1
+    assert "\n" not in str(caught.value)
