@@ -254,6 +254,24 @@ METRICS: tuple[Metric, ...] = (
         _counted(lambda i: i.rows_lost),
     ),
     Metric(
+        "realtime_signals_pending",
+        "gauge",
+        "Django signals that wait for their receivers.",
+        _of_node(lambda node: node.signals.pending),
+    ),
+    Metric(
+        "realtime_signals_dropped_total",
+        "counter",
+        "Django signals that found no room and were dropped.",
+        _counted(lambda i: i.signals_lost),
+    ),
+    Metric(
+        "realtime_signal_failures_total",
+        "counter",
+        "Receivers of Django signals that raised.",
+        _counted(lambda i: i.signal_failures),
+    ),
+    Metric(
         "realtime_loop_lag_seconds",
         "gauge",
         "How long the event loop took to get to the scrape's question; 1 s at most.",

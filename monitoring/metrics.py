@@ -60,6 +60,8 @@ class PrometheusInstrument(Instrument):
         self.missed_notices = 0
         self.died = 0
         self.rows_lost = 0
+        self.signals_lost = 0
+        self.signal_failures = 0
         self.failures = 0
         self._worst_wake = 0.0
 
@@ -131,6 +133,12 @@ class PrometheusInstrument(Instrument):
 
     def tracking_rows_lost(self, count: int) -> None:
         self.rows_lost += count
+
+    def signals_dropped(self, count: int) -> None:
+        self.signals_lost += count
+
+    def signal_receivers_failed(self, count: int) -> None:
+        self.signal_failures += count
 
     def handler_failed(self) -> None:
         self.failures += 1

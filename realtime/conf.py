@@ -177,6 +177,9 @@ class Settings:
     tracking_pending_max: int = _setting(
         100_000, "rows that may wait for the database; beyond that they are counted and lost", least=100
     )
+    signals_pending_max: int = _setting(
+        10_000, "Django signals that may wait for their receivers; beyond that they are counted and dropped", least=1
+    )
     token_keys: tuple[str, ...] = _setting(
         (), "keys that sign tokens (HS256), newest first; empty: settings.SECRET_KEY"
     )

@@ -76,6 +76,12 @@ class Instrument:
     def tracking_rows_lost(self, count: int) -> None:
         """Rows could not be written within their bound."""
 
+    def signals_dropped(self, count: int) -> None:
+        """So many Django signals found no room, because their receivers are too slow."""
+
+    def signal_receivers_failed(self, count: int) -> None:
+        """So many receivers of a Django signal raised."""
+
     def handler_failed(self) -> None:
         """A handler raised something that is no refusal."""
 

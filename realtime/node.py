@@ -56,6 +56,7 @@ from realtime.protocol.names import (
 from realtime.receipts import Receipts
 from realtime.server.writer import nobody
 from realtime.stamp import Stamp
+from realtime.signals import SignalQueue, joined, left
 from realtime.subscriptions import Subscriptions
 from realtime.tasks import TaskGroup
 from realtime.trust import Gap, Trust
@@ -121,6 +122,7 @@ class Node:
         self.meter = Meter(self.hub, instrument, clock, rows_pending)
         self.orders = Orders(self, on_drain)
         self.inquiries = Inquiries()
+        self.signals = SignalQueue(settings.signals_pending_max, instrument)
         self._inbound = Inbound(self)
         self._stamp = Stamp()
         self._probe_groups: list[str] = []
@@ -253,6 +255,8 @@ class Node:
             return
         self.hub.join(member, name)
         self.members.joined(member, name)
+        if joined.receivers:
+            self.signals.put(joined, connection=member.id, user=member.user, room=name, node=self.id)
 
     def leave(self, member: Member, name: str) -> bool:
         """Take a connection out of a room: from now on it gets nothing of it. False when it was not in it."""
@@ -261,6 +265,8 @@ class Node:
             return False
         self.members.unwatch(member, name)
         self.members.left(member, name)
+        if left.receivers:
+            self.signals.put(left, connection=member.id, user=member.user, room=name, node=self.id)
         self.subscriptions.release(room.group)
         return True
 

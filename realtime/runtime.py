@@ -26,6 +26,7 @@ from realtime.progress import keep_rows_fresh, tell_who_lives
 from realtime.protocol.closing import SERVICE_RESTART
 from realtime.protocol.envelope import Heartbeat
 from realtime.server.lifecycle import Address
+from realtime.signals import connected, disconnected
 from realtime.tracking import ConnectionFacts, NodeFacts, NullTracker, Tracker
 
 logger = logging.getLogger("realtime.runtime")
@@ -168,8 +169,10 @@ class Runtime:
         node = self.node
         if node is None:
             return
+        began = time.monotonic()
+        await node.signals.stop()  # first, since receivers may publish
         await node.stop()
-        await self.tracker.stop()
+        await self.tracker.stop(max(STOP_SECONDS - 1.0 - (time.monotonic() - began), 1.0))
         logger.info("node_stopped node=%s", node.id)
         self.node = self.loop = None
 
@@ -184,6 +187,11 @@ class Runtime:
             "connection_opened id=%s user=%s address=%s transport=%s",
             connection.id, connection.user, facts.remote_address, connection.transport,
         )  # fmt: skip
+        if connected.receivers:
+            connection.node.signals.put(
+                connected, connection=connection.id, user=connection.user, node=connection.node.id,
+                transport=connection.transport, remote_address=facts.remote_address, path=facts.path,
+            )  # fmt: skip
 
     def connection_closed(self, connection: Connection, code: int, address: str = "") -> None:
         """A client at ``address`` is gone. ``code`` is what the socket ended with."""
@@ -206,6 +214,11 @@ class Runtime:
             rooms=connection.rooms_at_end,
         )
         self.instrument.connection_closed(connection.transport, code, seconds)
+        if disconnected.receivers:
+            connection.node.signals.put(
+                disconnected, connection=connection.id, user=connection.user, node=connection.node.id,
+                code=code, reason=close.reason if close is not None else "", seconds=seconds,
+            )  # fmt: skip
         logger.info(
             "connection_closed id=%s user=%s code=%d reason=%r address=%s transport=%s seconds=%.3f"
             " messages_in=%d messages_out=%d bytes_in=%d bytes_out=%d rooms=%d",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec import Raw
+
 from realtime.connection import Connection
 from realtime.protocol.envelope import BroadcastEnvelope, PrivateEnvelope, RoomEnvelope
 from realtime.protocol.errors import NotJoined, Unavailable, UnknownRecipient
@@ -12,6 +14,7 @@ from realtime.protocol.names import (
     node_of_connection,
     user_of_recipient,
 )
+from realtime.signals import message_received
 
 
 async def broadcast(connection: Connection, command: PublishBroadcast) -> None:
@@ -20,6 +23,8 @@ async def broadcast(connection: Connection, command: PublishBroadcast) -> None:
     skip = None if command.echo else connection.id
     envelope = BroadcastEnvelope(v=node.version, data=command.data, sender=connection.id, skip=skip)
     connection.acknowledge(node.publish(BROADCAST_GROUP, envelope), command.ref)
+    if message_received.receivers:
+        _tell(connection, "broadcast", command.data)
 
 
 async def room(connection: Connection, command: PublishRoom) -> None:
@@ -31,6 +36,8 @@ async def room(connection: Connection, command: PublishRoom) -> None:
     skip = None if command.echo else connection.id
     envelope = RoomEnvelope(v=node.version, room=command.room, data=command.data, sender=connection.id, skip=skip)
     connection.acknowledge(node.publish(joined.group, envelope), command.ref)
+    if message_received.receivers:
+        _tell(connection, "room", command.data, room=command.room)
 
 
 async def private(connection: Connection, command: PublishPrivate) -> None:
@@ -55,6 +62,8 @@ async def private(connection: Connection, command: PublishPrivate) -> None:
         published = node.publish_to(recipient_node, envelope)
     else:
         published = node.publish(group_of_user(user or ""), envelope)
+    if message_received.receivers:
+        _tell(connection, "private", command.data, to=command.to)
     if receipt is None:
         connection.acknowledge(published, None)
         return
@@ -68,6 +77,21 @@ async def private(connection: Connection, command: PublishPrivate) -> None:
             node.receipts.settle(receipt, False)  # the backplane knows that no node listens
 
     published.add_done_callback(published_or_not)
+
+
+def _tell(connection: Connection, kind: str, data: Raw, *, room: str | None = None, to: str | None = None) -> None:
+    """Other Django code hears what a client published."""
+    connection.node.signals.put(
+        message_received,
+        size=memoryview(data).nbytes,
+        connection=connection.id,
+        user=connection.user,
+        node=connection.node.id,
+        kind=kind,
+        room=room,
+        to=to,
+        data=data,
+    )
 
 
 def _expect_receipt(connection: Connection, ref: Ref | None) -> int | None:
