@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
@@ -15,16 +16,17 @@ from pytest_django import Settings
 
 from realtime import api
 from realtime.auth import issue_token
+from realtime.connection import Connection
 from realtime.hub import Member
 from realtime.layers.wire import as_message
 from realtime.node import Node
 from realtime.protocol import envelope
-from realtime.protocol.closing import BadClose
+from realtime.protocol.closing import SERVICE_RESTART, BadClose, CloseCode
 from realtime.protocol.envelope import Answer, Disconnect, Question
 from realtime.protocol.errors import BadRoom, UnknownRecipient
 from realtime.protocol.names import node_channel
 from realtime.routing import realtime_application
-from realtime.runtime import Runtime, runtime
+from realtime.runtime import BATCH_PAUSE_SECONDS, Runtime, runtime
 from tests.unit.writers import RecordingWriter
 
 ENVELOPE_MAX_BYTES = 100_000
@@ -213,6 +215,28 @@ async def test_a_foreign_order_with_a_bad_code_closes_nobody(process: Runtime) -
     await client.send_to('{"type":"ping"}')
     assert json.loads(await client.receive_from(5)) == {"type": "pong"}
     await client.disconnect()
+
+
+async def test_a_drain_closes_clients_in_paced_batches(process: Runtime, node: Node, settings: Settings) -> None:
+    """So many at once, then others get their turn, with DRAIN_BATCH_CONNECTIONS in a batch."""
+    await process.stop()
+    settings.REALTIME = {"TRACKING_IS_ON": False, "DRAIN_BATCH_CONNECTIONS": 10, "DRAIN_DEADLINE_SECONDS": 7.0}
+    process.reload_settings()
+    await process.start()
+    assert process.node is not None
+    closed: list[tuple[float, CloseCode]] = []
+
+    class Noting(RecordingWriter):
+        def close(self, close: CloseCode) -> None:
+            closed.append((time.monotonic(), close))
+
+    for _ in range(25):
+        await process.node.add(Connection(process.node, Noting(), {}))
+    process.begin_drain()
+    await process.close_connections()
+    assert [close for _, close in closed] == [SERVICE_RESTART] * 25
+    moments = [moment for moment, _ in closed]
+    assert all(moments[index] - moments[index - 1] > BATCH_PAUSE_SECONDS * 0.8 for index in (10, 20))
 
 
 @pytest.mark.parametrize("tag", ["question", "disconnect", "remove", "drain", "answer"])
