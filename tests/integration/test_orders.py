@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, cast
 
+import msgspec
 import pytest
 from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
@@ -20,6 +21,7 @@ from realtime.connection import Connection
 from realtime.hub import Member
 from realtime.layers.wire import as_message
 from realtime.node import Node
+from realtime.orders import RUNNING_MAX
 from realtime.protocol import envelope
 from realtime.protocol.closing import SERVICE_RESTART, BadClose, CloseCode
 from realtime.protocol.envelope import Answer, Disconnect, Question
@@ -173,6 +175,7 @@ async def test_no_envelope_of_an_answer_is_large(node: Node) -> None:
     """The longest list of 10,000 connections comes in parts, of which the last says that it is; more is refused."""
     crowd(node, 10_000, "lobby")
     layer: Any = get_channel_layer()
+    layer.mailbox("someone")  # there before the answer
     asked = Question(v=1, request="q", reply_to="someone", about="connections", limit=envelope.LISTED_MAX)
     await layer.send(node_channel(node.id), as_message(envelope.encode(asked)))
     parts: list[Answer] = []
@@ -206,6 +209,7 @@ async def test_a_foreign_order_with_a_bad_code_closes_nobody(process: Runtime) -
     client, connection = await connected()
     assert process.node is not None
     layer: Any = get_channel_layer()
+    layer.mailbox("someone")  # there before the answer
     order = Disconnect(v=1, request="q", reply_to="someone", to=connection, code=1006)
     await layer.send(node_channel(process.node.id), as_message(envelope.encode(order)))
     text = (await asyncio.wait_for(layer.receive("someone"), 5))["text"].encode()
@@ -237,6 +241,33 @@ async def test_a_drain_closes_clients_in_paced_batches(process: Runtime, node: N
     assert [close for _, close in closed] == [SERVICE_RESTART] * 25
     moments = [moment for moment, _ in closed]
     assert all(moments[index] - moments[index - 1] > BATCH_PAUSE_SECONDS * 0.8 for index in (10, 20))
+
+
+async def test_a_node_that_is_silent_is_named_by_the_asking_node(node: Node) -> None:
+    """It was heard a moment ago and does not answer now; what this node has is right."""
+    crowd(node, 2, "lobby")
+    ghost = msgspec.structs.replace(node.heartbeat(), node="ghost-123456")
+    layer: Any = get_channel_layer()
+    await layer.group_send("rt.nodes", as_message(envelope.encode(ghost)))
+    found = await api.alist_rooms(within=0.2)
+    assert (found.is_partial, found.silent) == (True, ("ghost-123456",))
+    assert [(room.name, room.members) for room in found.rooms] == [("lobby", 2)]
+
+
+async def test_more_orders_than_a_node_can_carry_out_at_once_are_refused(node: Node) -> None:
+    """The asker is told, so that it knows that the list lacks this node."""
+    layer: Any = get_channel_layer()
+    layer.mailbox("someone")  # there before the first answer
+    for number in range(RUNNING_MAX + 3):
+        asked = Question(v=1, request=str(number), reply_to="someone", about="nodes")
+        await layer.send(node_channel(node.id), as_message(envelope.encode(asked)))
+    answers = [
+        envelope.decode((await asyncio.wait_for(layer.receive("someone"), 5))["text"].encode())
+        for _ in range(RUNNING_MAX + 3)
+    ]
+    refused = [each.request for each in answers if isinstance(each, Answer) and each.refusal == "busy"]
+    assert refused == [str(number) for number in range(RUNNING_MAX, RUNNING_MAX + 3)]
+    assert (await api.alist_nodes()).silent == ()
 
 
 @pytest.mark.parametrize("tag", ["question", "disconnect", "remove", "drain", "answer"])

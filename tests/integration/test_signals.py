@@ -115,6 +115,16 @@ async def test_a_clients_life_is_told(process: Runtime, heard: list[tuple[str, d
     assert ended == ("disconnected", {**who, "code": 4321, "reason": "bye"})
 
 
+async def test_a_node_that_stops_tells_what_waits(process: Runtime, heard: list[tuple[str, dict[str, Any]]]) -> None:
+    """Before the process goes on to its end."""
+    async with Talker() as client:
+        for number in range(100):
+            await client.ask(type="broadcast", data=number, ref=number)
+    await process.stop()
+    assert [said["data"] for name, said in heard if name == "message_received"] == list(range(100))
+    assert heard[-1][0] == "disconnected"
+
+
 async def test_what_is_refused_is_not_told(process: Runtime, heard: list[tuple[str, dict[str, Any]]]) -> None:
     """A message to a room that the client is not in, a recipient that is none, a second join."""
     async with Talker() as client:
