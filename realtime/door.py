@@ -167,14 +167,14 @@ class Target:
         return self.group == NODES_GROUP
 
     def gathering(self, known: Iterable[str] = ()) -> Gathering:
-        """What waits for the answers; ``known`` are the live nodes as far as the asker knows."""
+        """What waits for the answers; ``known`` are nodes that live for certain."""
         if self.group is None:
             return Gathering([self.node_id or ""], grows=False)
         return Gathering(known if self.is_everybody else (), grows=self.is_everybody)
 
 
 async def _ask_by_node(node: Node, make: Callable[[str, str], Order], target: Target, seconds: float) -> Gathering:
-    gathering = target.gathering([node.id, *node.nodes.others])
+    gathering = target.gathering([node.id])  # its own answer names the others
     order = make(gathering.request, node_channel(node.id))
     node.inquiries.begin(gathering)
     try:
