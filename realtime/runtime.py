@@ -215,10 +215,7 @@ class Runtime:
         )
         self.instrument.connection_closed(connection.transport, code, seconds)
         if disconnected.receivers:
-            connection.node.signals.put(
-                disconnected, connection=connection.id, user=connection.user, node=connection.node.id,
-                code=code, reason=close.reason if close is not None else "", seconds=seconds,
-            )  # fmt: skip
+            _tell_end(connection, code, seconds)
         logger.info(
             "connection_closed id=%s user=%s code=%d reason=%r address=%s transport=%s seconds=%.3f"
             " messages_in=%d messages_out=%d bytes_in=%d bytes_out=%d rooms=%d",
@@ -242,6 +239,14 @@ class Runtime:
                 health=heartbeat.health,
             )
         )
+
+
+def _tell_end(connection: Connection, code: int, seconds: float) -> None:
+    close = connection.close_sent
+    connection.node.signals.put(
+        disconnected, connection=connection.id, user=connection.user, node=connection.node.id,
+        code=code, reason=close.reason if close is not None else "", seconds=seconds,
+    )  # fmt: skip
 
 
 GC_THRESHOLDS = (5_000, 5, 1_000)

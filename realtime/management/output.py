@@ -74,8 +74,8 @@ def write_silence(error: OutputWrapper, listing: Listing) -> None:
 
 
 def seconds(value: float) -> str:
-    """A time span as people read it."""
-    return str(timedelta(seconds=round(value)))
+    """A time span as people read it; none is negative, whatever the clocks of two hosts say."""
+    return str(timedelta(seconds=max(round(value), 0)))
 
 
 def _cell(value: object) -> str:
