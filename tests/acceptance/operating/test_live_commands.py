@@ -137,17 +137,16 @@ async def test_connections_and_rooms_are_listed_over_all_nodes(module_cluster: C
 
 async def test_pages_follow_one_another(module_cluster: Cluster, trio: list[Client]) -> None:
     """The next page begins after the last id of this one; the table says how to get it."""
-    found: list[str] = []
-    after = ""
-    while page := (await ask(module_cluster, "list_connections", limit=2, after=after))["connections"]:
-        found += [each["id"] for each in page]
-        after = found[-1]
-    assert found == sorted(client.id for client in trio)
+    ids = sorted(client.id for client in trio)
+    calls = [("list_connections", {"limit": 2, "after": after}) for after in ("", ids[1], ids[2])]
+    answers = [answer for _, answer in await asyncio.to_thread(ask_now, module_cluster.environment, *calls)]
+    assert [[each["id"] for each in answer["connections"]] for answer in answers] == [ids[:2], ids[2:], []]
+    assert [(answer["total"], answer["has_more"]) for answer in answers] == [(3, True), (3, False), (3, False)]
     table = await asyncio.to_thread(module_cluster.manage, "connections", "--limit", "2")
-    assert all(name in table for name in found[:2])
-    assert found[2] not in table
+    assert all(name in table for name in ids[:2])
+    assert ids[2] not in table
     assert "3 connections: " in table
-    assert f"--after {found[1]}" in table
+    assert f"--after {ids[1]}" in table
 
 
 async def test_a_member_is_removed(module_cluster: Cluster, trio: list[Client]) -> None:
