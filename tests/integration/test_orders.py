@@ -18,6 +18,7 @@ from pytest_django import Settings
 from realtime import api
 from realtime.auth import issue_token
 from realtime.connection import Connection
+from realtime.door import DATABASE_SECONDS
 from realtime.hub import Member
 from realtime.layers.wire import as_message
 from realtime.node import Node
@@ -328,3 +329,8 @@ def test_a_command_refuses_in_one_line(settings: Settings, words: tuple[str, ...
         call_command(*words)
     assert caught.value.returncode == 1
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_partial_comes_within_two_seconds() -> None:
+    """Nodes are waited for, and then their names, in less."""
+    assert api.ANSWER_SECONDS + DATABASE_SECONDS < 2

@@ -30,7 +30,7 @@ async def test_a_node_drains_when_it_is_told_to(start_cluster: StartCluster, con
     clients = await asyncio.gather(*(connect(leaving.url) for _ in range(20)))
     other = await connect(staying.url)
     node_id = clients[0].node
-    assert await asyncio.to_thread(cluster.manage, "drain", node_id) == f"{node_id} drains.\n"
+    assert await asyncio.to_thread(cluster.manage, "drain", node_id, "--within", "8") == f"{node_id} drains.\n"
     assert {await client.closed() for client in clients} == {RESTART}
     assert await asyncio.to_thread(leaving.wait, 20) == 0
     closed = rows(cluster, "SELECT close_code, close_reason FROM realtime_connection WHERE node = ?", node_id)
@@ -49,9 +49,9 @@ async def test_a_second_order_is_no_second_signal(start_cluster: StartCluster, c
     cluster = start_cluster(nodes=1, environment=environment)
     node = cluster.nodes[0]
     client = await connect(node.url)
-    await asyncio.to_thread(cluster.manage, "drain", client.node)
+    await asyncio.to_thread(cluster.manage, "drain", client.node, "--within", "8")
     await eventually(lambda: http_status(node.port, "/health/ready") == 503, "readiness is red")
-    again = await asyncio.to_thread(run_manage, cluster.environment, "drain", client.node, "--json")
+    again = await asyncio.to_thread(run_manage, cluster.environment, "drain", client.node, "--json", "--within", "8")
     assert again.returncode == 1
     assert "drain" in again.stderr
     assert '"count":0' in again.stdout
