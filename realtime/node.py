@@ -55,8 +55,8 @@ from realtime.protocol.names import (
 )
 from realtime.receipts import Receipts
 from realtime.server.writer import nobody
-from realtime.stamp import Stamp
 from realtime.signals import SignalQueue, joined, left
+from realtime.stamp import Stamp
 from realtime.subscriptions import Subscriptions
 from realtime.tasks import TaskGroup
 from realtime.trust import Gap, Trust

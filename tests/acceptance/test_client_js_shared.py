@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,6 +14,7 @@ from playwright.sync_api import Browser, BrowserContext, Page
 from tests.acceptance.nodes import get
 from tests.support.browser import EXPECT_MS, chromium
 from tests.support.cluster import Cluster, DaphneNode
+from tests.support.processes import CHECKOUT
 from tests.support.servers import RedisServer
 
 OpenTab = Callable[[], "Tab"]
@@ -21,7 +25,8 @@ START = """
 async (options) => {
   globalThis.client = RealtimeClient.shared("/ws/", options);
   globalThis.seen = [];
-  for (const event of ["state", "welcome", "joined", "broadcast", "room", "private", "members", "missed", "error"]) {
+  const pushes = ["joined", "left", "broadcast", "room", "private", "members", "missed"];
+  for (const event of ["state", "welcome", ...pushes, "error"]) {
     client.on(event, (detail) => seen.push([event, detail]));
   }
 }
@@ -147,6 +152,31 @@ def test_a_room_is_left_with_the_last_tab_that_wants_it(context: BrowserContext,
         """
     )
     assert refusal == "not_joined"
+
+
+def test_a_removed_member_is_out_in_every_tab(open_tab: OpenTab, node: DaphneNode) -> None:
+    """Each tab that was in the room is told, and only those."""
+    one, two, elsewhere = open_tab(), open_tab(), open_tab()
+    for tab in (one, two):
+        tab.run("await client.join('staff')")
+    elsewhere.run("await client.join('lobby')")
+    connection = one.run("return client.id")
+    program = [["remove_member", {"room": "staff", "connection": connection, "within": 8}]]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.acceptance.operating.asker", json.dumps(program)],
+        cwd=CHECKOUT,
+        env={"DJANGO_SETTINGS_MODULE": "config.settings", **node.environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert json.loads(done.stdout)["answer"]["count"] == 1, done.stderr
+    for tab in (one, two):
+        tab.wait("seen.some(([event]) => event === 'left')")
+        assert tab.heard("left") == [{"room": "staff"}]
+        assert tab.run("return client.rooms") == []
+    assert elsewhere.run("await client.ping(); return client.rooms") == ["lobby"]
+    assert elsewhere.heard("left") == []
 
 
 def test_the_connection_outlives_the_tab_that_made_it(open_tab: OpenTab, node: DaphneNode) -> None:

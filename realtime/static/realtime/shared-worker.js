@@ -8,7 +8,7 @@
 
 importScripts("client.js");
 
-const EVENTS = ["state", "welcome", "joined", "broadcast", "room", "private", "members", "missed", "error"];
+const EVENTS = ["state", "welcome", "joined", "left", "broadcast", "room", "private", "members", "missed", "error"];
 const TOKEN_SECONDS = 10;
 
 const tabs = new Set();
@@ -130,6 +130,10 @@ const DELIVER = {
       tab.tell("joined", { ...detail, again: wanted.isKnown });
       wanted.isKnown = true;
     }
+  },
+
+  left(detail) {
+    for (const tab of tabs) if (tab.rooms.delete(detail.room)) tab.tell("left", detail);
   },
 
   missed({ rooms, cause }) {

@@ -17,7 +17,7 @@
 
   const { RealtimeClient } = globalThis;
   const { RealtimeError } = RealtimeClient;
-  const EVENTS = ["state", "welcome", "joined", "broadcast", "room", "private", "members", "missed", "error"];
+  const EVENTS = ["state", "welcome", "joined", "left", "broadcast", "room", "private", "members", "missed", "error"];
   const script = globalThis.document?.currentScript?.src;
 
   class SharedClient {
