@@ -18,8 +18,10 @@ class MonitoringConfig(AppConfig):
         from prometheus_client import REGISTRY
 
         from monitoring.collector import collector
+        from monitoring.feed import FEED_PATH, feed
         from monitoring.health_monitor import watch_health
         from monitoring.quiet import FailuresAreToldOnce, ProbesAreQuiet
+        from realtime.routing import add_websocket
         from realtime.runtime import runtime, set_instrument
 
         if not collector.is_registered:
@@ -27,5 +29,6 @@ class MonitoringConfig(AppConfig):
             REGISTRY.register(collector)
             collector.is_registered = True
             runtime().accompany("health", watch_health)
+            add_websocket(FEED_PATH, feed)
             logging.getLogger("django.request").addFilter(ProbesAreQuiet())
             logging.getLogger("health_check").addFilter(FailuresAreToldOnce())

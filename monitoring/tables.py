@@ -41,9 +41,11 @@ def span(value: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One figure. ``is_bound``: the sum over several nodes may be too high."""
+    """One figure. ``title`` heads a narrow column, ``label`` says it in full. ``is_bound``: the sum over several nodes
+    may be too high."""
 
     title: str
+    label: str
     figure: str
     format: Callable[[float], str] = count
     is_bound: bool = False
@@ -57,21 +59,21 @@ class Column:
 
 
 COLUMNS = (
-    Column("conns", "connections"),
-    Column("users", "users", is_bound=True),
-    Column("rooms", "rooms", is_bound=True),
-    Column("in/s", "messages_in_per_second"),
-    Column("out/s", "messages_out_per_second"),
-    Column("sent/s", "bytes_out_per_second", size),
-    Column("memory", "memory_bytes", size),
-    Column("backlog", "backlog_bytes", size),
-    Column("latency p50", "latency_p50_seconds", milliseconds),
-    Column("p99", "latency_p99_seconds", milliseconds),
-    Column("lag p50", "lag_p50_seconds", milliseconds),
-    Column("p99", "lag_p99_seconds", milliseconds),
-    Column("loop", "loop_lag_max_seconds", milliseconds),
-    Column("unwritten", "tracking_pending"),
-    Column("lost", "rows_lost"),
+    Column("conns", "Connections", "connections"),
+    Column("users", "Users", "users", is_bound=True),
+    Column("rooms", "Rooms", "rooms", is_bound=True),
+    Column("in/s", "In per s", "messages_in_per_second"),
+    Column("out/s", "Out per s", "messages_out_per_second"),
+    Column("sent/s", "Bytes out per s", "bytes_out_per_second", size),
+    Column("memory", "Memory", "memory_bytes", size),
+    Column("backlog", "Backlog", "backlog_bytes", size),
+    Column("latency p50", "Latency p50, ms", "latency_p50_seconds", milliseconds),
+    Column("p99", "Latency p99, ms", "latency_p99_seconds", milliseconds),
+    Column("lag p50", "Lag p50, ms", "lag_p50_seconds", milliseconds),
+    Column("p99", "Lag p99, ms", "lag_p99_seconds", milliseconds),
+    Column("loop", "Loop late, ms", "loop_lag_max_seconds", milliseconds),
+    Column("unwritten", "Rows unwritten", "tracking_pending"),
+    Column("lost", "Rows lost", "rows_lost"),
 )
 HEAD = ("node", "state", "age", "up", *(column.title for column in COLUMNS))
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.core.exceptions import ValidationError
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import PermissionDenied, ValidationError
 from django.core.paginator import Paginator
 from django.db import connections
 from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Concat
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
 
+from realtime.admin_actions import DISCONNECT, DRAIN, MARK_DEAD, MESSAGE, Action, may, run_action
 from realtime.models import ENDED_STATES, Connection, Node
 from realtime.protocol.closing import CLOSE_CODES
 from realtime.protocol.names import user_of_recipient
@@ -30,6 +32,9 @@ else:
 COUNTED_MAX = 10_000
 """Results are counted up to here: counting a million rows takes longer than showing a hundred of them."""
 
+OTHERS_MAX = 20
+"""Other connections of the same client, on a connection's page."""
+
 _LAST_CHARACTER = "\U0010ffff"
 _SEARCHED = ("id", "user_label", "remote_address")
 _Lookups = list[tuple[str, str]]
@@ -39,6 +44,28 @@ class ReadOnlyAdmin(_ModelAdmin):
     """What is here was written by nodes; nobody adds, changes or deletes it by hand."""
 
     show_full_result_count = False
+    row_actions: tuple[Action, ...] = ()
+    """What those with the permission may do to the rows that they choose."""
+
+    def get_actions(self, request: HttpRequest) -> Any:
+        """Those that this user may use."""
+        return {
+            action.name: (_run(action), action.name, action.label)
+            for action in self.row_actions
+            if may(request, self.model, action.permission)
+        }
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        """The list; an action without its permission is forbidden, not just left out."""
+        wanted = request.POST.get("action", "")
+        for action in self.row_actions:
+            if action.name == wanted and not may(request, self.model, action.permission):
+                raise PermissionDenied
+        return super().changelist_view(request, extra_context)
+
+    def live_only(self, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """The rows of ``queryset`` that something can be done to."""
+        return queryset
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         """Never."""
@@ -51,6 +78,13 @@ class ReadOnlyAdmin(_ModelAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """Never."""
         return False
+
+
+def _run(action: Action) -> Callable[..., HttpResponse | None]:
+    def run(model_admin: ReadOnlyAdmin, request: HttpRequest, queryset: QuerySet[Any]) -> HttpResponse | None:
+        return run_action(model_admin, request, model_admin.live_only(queryset), action)
+
+    return run
 
 
 class BoundedPaginator(_Paginator):
@@ -155,6 +189,11 @@ class NodeAdmin(ReadOnlyAdmin):
     search_fields = ("id", "address")
     search_help_text = "The beginning of a node's id or address"
     ordering = ("-last_heartbeat",)
+    row_actions = (DRAIN, MARK_DEAD)
+
+    def live_only(self, queryset: QuerySet[Node]) -> QuerySet[Node]:
+        """Nodes that have neither stopped nor died."""
+        return queryset.exclude(state__in=ENDED_STATES)
 
     @admin.display(description="connections")
     def connections(self, node: Node) -> str:
@@ -201,6 +240,24 @@ class ConnectionAdmin(ReadOnlyAdmin):
     ordering = ("-connected", "-id")
     sortable_by = ("connected",)
     paginator = BoundedPaginator
+    row_actions = (DISCONNECT, MESSAGE)
+    change_form_template = "realtime/admin/connection.html"
+
+    def live_only(self, queryset: QuerySet[Connection]) -> QuerySet[Connection]:
+        """Connections that have not ended."""
+        return queryset.filter(disconnected__isnull=True)
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> HttpResponse:
+        """One connection, what may be done to it, and others of the same client."""
+        row = self.get_object(request, object_id)
+        context = {
+            "row_actions": [action for action in self.row_actions if may(request, self.model, action.permission)],
+            "others": [] if row is None else others_of(row),
+            "action_name": ACTION_CHECKBOX_NAME,
+        }
+        return super().change_view(request, object_id, form_url, {**context, **(extra_context or {})})
 
     @admin.display(description="user")
     def who(self, row: Connection) -> str:
@@ -227,6 +284,16 @@ class ConnectionAdmin(ReadOnlyAdmin):
             )  # hides the indexes
             return searched.filter(_any(Q(**{f"_{name}__startswith": term}) for name in _SEARCHED)), False
         return queryset.filter(_any(Q(id__in=ids) for ids in found)), False
+
+
+def others_of(row: Connection) -> list[Connection]:
+    """The latest connections of the same user; of nobody's connection, those from the same address."""
+    rows = Connection.objects.exclude(pk=row.pk).order_by("-connected", "-id")
+    if row.user_id is not None:
+        return list(rows.filter(user_id=row.user_id)[:OTHERS_MAX])
+    if row.remote_address:
+        return list(rows.filter(user__isnull=True, remote_address=row.remote_address)[:OTHERS_MAX])
+    return []
 
 
 def _figure(node: Node, name: str) -> str:

@@ -41,6 +41,7 @@ class Node(models.Model):
 
     class Meta:
         default_permissions = ("view",)
+        permissions = (("drain_node", "Can drain nodes"), ("mark_dead_node", "Can mark nodes dead"))
         indexes = (models.Index(fields=("state", "-last_heartbeat"), name="realtime_node_state"),)
 
     def __str__(self) -> str:
@@ -106,6 +107,10 @@ class Connection(models.Model):
 
     class Meta:
         default_permissions = ("view",)
+        permissions = (
+            ("disconnect_connection", "Can disconnect connections"),
+            ("message_connection", "Can send messages to connections"),
+        )
         indexes = (
             models.Index(fields=("-connected", "-id"), name="realtime_connection_newest"),
             models.Index(fields=("node", "-connected"), name="realtime_connection_node"),

@@ -14,6 +14,8 @@ logger = logging.getLogger("realtime.routing")
 
 WEBSOCKET_PATHS = frozenset({"/ws", "/ws/"})
 
+_other_paths: dict[str, Application] = {}
+
 _NO_ROUTE = (
     "No route found for path",
     "No application configured for scope type",
@@ -32,6 +34,11 @@ def realtime_application(inner: Application) -> Application:
     return _RealtimeApplication(inner)
 
 
+def add_websocket(path: str, application: Application) -> None:
+    """Serve WebSockets of ``path`` by ``application`` on every node, before the project's own routes."""
+    _other_paths[path] = application
+
+
 class _RealtimeApplication:
     def __init__(self, inner: Application) -> None:
         self._inner = inner
@@ -47,6 +54,8 @@ class _RealtimeApplication:
         uvicorn_hooks.mark(scope, send)
         if scope["path"] in WEBSOCKET_PATHS:
             await RealtimeConsumer()(scope, receive, send)
+        elif scope["path"] in _other_paths:
+            await _other_paths[scope["path"]](scope, receive, send)
         else:
             await self._other_websocket(scope, receive, send)
 

@@ -146,6 +146,13 @@ def write(rows: PendingRows, on_taken_for_dead: Callable[[], None] = _nobody) ->
                 close_connections(_live(alias, node.id), node.last_heartbeat, STOPPED_REASON)
 
 
+def mark_dead(node_id: str, at: float) -> bool:
+    """Mark a node as dead by hand, and close its connections; whether it had not ended already."""
+    alias = database_alias()
+    with transaction.atomic(using=alias):
+        return write_death(alias, node_id, at) is not None
+
+
 def write_death(alias: str, node_id: str, at: float, *, ended_at: float | None = None) -> int | None:
     """Mark a node as dead unless it has ended, or was seen after ``at``, and close its connections; in a transaction.
 
