@@ -10,7 +10,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone
 
 from monitoring.cluster import cluster_report
-from monitoring.tables import COLUMNS, span
+from monitoring.tables import COLUMNS, shown, span
 from realtime import api, conf
 from realtime.exceptions import BackplaneUnavailable
 
@@ -29,7 +29,10 @@ def cluster(query: Query) -> str:
             "age": span(node.age_seconds),
             "uptime": span(node.uptime_seconds),
             "cells": [(column, column.of(node.figures)) for column in COLUMNS],
-            "checks": [(found, node.age_of(found)) for found in node.health],
+            "checks": [
+                (found, shown(found.figure, found.unit), shown(found.limit, found.unit), node.age_of(found))
+                for found in node.health
+            ],
         }
         for node in report.nodes
     ]

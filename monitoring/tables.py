@@ -39,6 +39,13 @@ def span(value: float) -> str:
     return f"{seconds}s"
 
 
+def shown(figure: float | None, unit: str) -> str:
+    """A figure of a check, for people."""
+    if figure is None:
+        return "-"
+    return size(figure) if unit == "bytes" else f"{count(figure)} {unit}".rstrip()
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """One figure. ``title`` heads a narrow column, ``label`` says it in full. ``is_bound``: the sum over several nodes

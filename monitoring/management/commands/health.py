@@ -11,7 +11,7 @@ from django.utils import timezone
 from msgspec import to_builtins
 
 from monitoring.cluster import ClusterReport, NodeReport, cluster_report
-from monitoring.tables import count, size, span
+from monitoring.tables import shown, span
 from realtime import conf
 from realtime.protocol.envelope import Health
 
@@ -62,10 +62,3 @@ def _line(found: Health, age_seconds: float) -> str:
     verdict = "ok" if found.is_healthy else "FAIL"
     words = f"  {verdict:<4}  {found.check:<15} {figure:>12} of {limit:<12} {span(age_seconds):>7} ago"
     return f"{words}  {found.reason}".rstrip()
-
-
-def shown(figure: float | None, unit: str) -> str:
-    """A figure of a check, for people."""
-    if figure is None:
-        return "-"
-    return size(figure) if unit == "bytes" else f"{count(figure)} {unit}".rstrip()
