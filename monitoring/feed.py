@@ -25,7 +25,7 @@ from realtime.server.socket import Receive, Scope, Send, send_denial
 
 FEED_PATH = "/ws/admin/"
 LOOK_SECONDS = 2.0
-LOOKS_PER_PERMISSION = 10
+LOOKS_PER_PERMISSION = 3
 """Looks between two questions whether the user still may."""
 FEEDS_MAX = 50
 """Pages that one process keeps up to date; the others ask for themselves."""
