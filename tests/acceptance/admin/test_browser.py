@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 
 from tests.acceptance.admin.conftest import PASSWORD, QUICK, add_people
 from tests.acceptance.engine.peer import Peer
@@ -21,7 +21,8 @@ PATHS = [
     "realtime/connection/",
     "realtime/node/",
 ]
-PHONE, DESK = {"width": 390, "height": 844}, {"width": 1280, "height": 900}
+PHONE = ViewportSize(width=390, height=844)
+DESK = ViewportSize(width=1280, height=900)
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +97,7 @@ def test_rooms_come_and_go(page: Page, cluster: Cluster) -> None:
         peer.do("join", room="Straße & Söhne")
         page.get_by_role("link", name="Straße & Söhne").click()
         expect(page.locator("h1")).to_have_text("Straße & Söhne")
-        expect(page.locator("tbody")).to_contain_text(peer.id)
+        expect(page.locator(".rt-scroll tbody")).to_contain_text(peer.id)
 
 
 def test_disconnecting_by_hand(page: Page, cluster: Cluster) -> None:
@@ -112,7 +113,7 @@ def test_disconnecting_by_hand(page: Page, cluster: Cluster) -> None:
         expect(page.locator("#count")).to_have_text("1")
         page.click("input[type=submit]")
         expect(page.locator(".messagelist")).to_contain_text("1 connection closed.")
-        page.goto(admin(cluster, f"realtime/connection/?q={peer.id}"))
+        assert peer.closed() == (1008, "Disconnected by an operator")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
