@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster
+from tests.support.rabbitmq import RabbitServer
 from tests.support.servers import RedisServer
 
 CLUSTERS = pytest.StashKey[list[Cluster]]()
@@ -50,6 +51,21 @@ def redis_server() -> Iterator[RedisServer]:
     """One Redis for all tests that do not stop it; each uses a prefix of its own."""
     with RedisServer() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_process() -> Iterator[RabbitServer]:
+    """One RabbitMQ for the run; see `rabbitmq_server`."""
+    with RabbitServer() as server:
+        yield server
+
+
+@pytest.fixture
+def rabbitmq_server(rabbitmq_process: RabbitServer) -> RabbitServer:
+    """A RabbitMQ that runs. The test may kill, pause and restart it, and uses a prefix of its own."""
+    if rabbitmq_process.is_running:
+        rabbitmq_process.resume()
+    return rabbitmq_process.start()
 
 
 @pytest.fixture

@@ -1,37 +1,19 @@
-"""The Redis channel layer in one event loop: shards, inboxes, and what belongs to whom."""
+"""The Redis channel layer in one event loop: one publisher and one subscriber for each server."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Collection, Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
 
 from realtime.layers.addresses import Address
-from realtime.layers.inbox import ChannelInbox, Inbox, NodeInbox
-from realtime.layers.redis_link import Link
-from realtime.layers.redis_publisher import Publisher, header_for
-from realtime.layers.redis_subscriber import Subscriber
+from realtime.layers.linked_loop import LinkedLoop
+from realtime.layers.redis_publisher import RedisPublisher
+from realtime.layers.redis_subscriber import RedisSubscriber
 from realtime.layers.stats import Stats
 from realtime.layers.wire import Codec, channel_on_wire, group_on_wire, shard_of
 
-ABANDONED_SECONDS = 10.0  # a channel whose last receiver was cancelled so long ago belongs to nobody any more
-HEADERS = 20_000  # remembered beginnings of PUBLISH commands
 
-
-class Watcher(Protocol):
-    """Who is told about the shards of this loop: the node's backplane. All of it is called inside callbacks."""
-
-    def shard_lost(self, shard: int) -> None: ...
-
-    def shard_up(self, shard: int) -> None: ...
-
-    def publisher_up(self) -> None: ...
-
-    def unreadable(self, name: bytes) -> None: ...
-
-
-class RedisLoop:
-    """Everything of one layer that lives in one event loop."""
+class RedisLoop(LinkedLoop):
+    """A group lives on the shard that the name of its Redis channel says."""
 
     def __init__(
         self,
@@ -45,24 +27,17 @@ class RedisLoop:
         on_drop: Callable[[str, int], None],
         on_missed: Callable[[frozenset[str]], None],
     ) -> None:
-        self.prefix = prefix
-        self.codec = codec
-        self.stats = stats
-        self.max_waiting_bytes = max_waiting_bytes
-        self.inboxes: dict[str, ChannelInbox] = {}
-        self.groups: dict[str, set[str]] = {}  # names of groups that a channel is in
-        self.nodes: list[NodeInbox] = []
-        self.watchers: list[Watcher] = []
-        self._on_drop = on_drop
-        self._on_missed = on_missed
-        self._lost: set[int] = set()  # shards whose subscriptions were up once and are not now
-        self._headers: dict[bytes, tuple[Publisher, bytes]] = {}
+        super().__init__(
+            codec=codec, stats=stats, max_waiting_bytes=max_waiting_bytes, on_drop=on_drop, on_missed=on_missed
+        )
+        self._prefix = prefix
         self.publishers = [
-            Publisher(address, stats, max_bytes=max_pending_bytes, on_up=self._publisher_up) for address in addresses
+            RedisPublisher(address, stats, max_bytes=max_pending_bytes, on_up=self._publisher_up)
+            for address in addresses
         ]
         unseal = codec.unseal if codec.encrypts else None
         self.subscribers = [
-            Subscriber(
+            RedisSubscriber(
                 address,
                 stats,
                 unseal=unseal,
@@ -73,153 +48,12 @@ class RedisLoop:
             )
             for address in addresses
         ]
-        self._seal = codec.seal if codec.encrypts else None
 
-    # Publishing
+    def group_on_wire(self, group: str) -> bytes:
+        return group_on_wire(self._prefix, group)
 
-    def publish(self, name: bytes, plain: bytes) -> asyncio.Future[int | None]:
-        """To a Redis channel, by its name on the wire."""
-        try:
-            publisher, header = self._headers[name]
-        except KeyError:
-            publisher, header = self._remember(name)
-        if self._seal is not None:
-            plain = self._seal(plain)
-        return publisher.publish(header, plain)
+    def channel_on_wire(self, channel: str) -> bytes:
+        return channel_on_wire(self._prefix, channel)
 
-    def _remember(self, name: bytes) -> tuple[Publisher, bytes]:
-        if len(self._headers) >= HEADERS:
-            self._headers.clear()
-        publisher = self.publishers[shard_of(name, len(self.publishers))]
-        self._headers[name] = publisher, header_for(name)
-        return self._headers[name]
-
-    # Subscribing
-
-    async def subscribe(self, names: Collection[bytes], inbox: Inbox) -> None:
-        """Route Redis channels to an inbox; returns when all shards have confirmed."""
-        calls = [
-            subscriber.subscribe(part, inbox)
-            for subscriber, part in zip(self.subscribers, self._by_shard(names), strict=True)
-            if part
-        ]
-        results = await asyncio.gather(*calls, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-
-    def unsubscribe(self, names: Collection[bytes], inbox: Inbox) -> None:
-        for subscriber, part in zip(self.subscribers, self._by_shard(names), strict=True):
-            if part:
-                subscriber.unsubscribe(part, inbox)
-
-    @property
-    def links(self) -> list[Link]:
-        return [half.link for shard in zip(self.subscribers, self.publishers, strict=True) for half in shard]
-
-    def resume(self) -> None:
-        """Read on, if every node has room again."""
-        if not all(node.has_room for node in self.nodes):
-            return
-        for subscriber in self.subscribers:
-            subscriber.resume()
-
-    def _by_shard(self, names: Collection[bytes]) -> list[list[bytes]]:
-        parts: list[list[bytes]] = [[] for _ in self.subscribers]
-        for name in names:
-            parts[shard_of(name, len(parts))].append(name)
-        return parts
-
-    # Channels of other people's consumers
-
-    async def open_channel(self, channel: str, capacity: int) -> ChannelInbox:
-        """The inbox of a channel, subscribed. If that fails it is kept, and subscribed when Redis is back."""
-        inbox = ChannelInbox(channel, capacity, self.max_waiting_bytes, self._dropped)
-        self.inboxes[channel] = inbox
-        self.groups[channel] = set()
-        await self.subscribe([channel_on_wire(self.prefix, channel)], inbox)
-        return inbox
-
-    def close_channel(self, channel: str) -> None:
-        inbox = self.inboxes.pop(channel, None)
-        groups = self.groups.pop(channel, set())
-        if inbox is not None:
-            names = [group_on_wire(self.prefix, group) for group in groups]
-            self.unsubscribe([channel_on_wire(self.prefix, channel), *names], inbox)
-
-    def abandon(self, channel: str) -> None:
-        """A receiver was cancelled. Channels has no other way to say that a consumer ended; but it may have been a
-        time limit as well, so wait whether anybody receives again."""
-        inbox = self.inboxes.get(channel)
-        if inbox is not None and not inbox.receivers:
-            loop = asyncio.get_running_loop()
-            inbox.idle_since = loop.time()
-            loop.call_later(ABANDONED_SECONDS, self._close_if_abandoned, channel, inbox)
-
-    def _close_if_abandoned(self, channel: str, inbox: ChannelInbox) -> None:
-        if self.inboxes.get(channel) is not inbox or inbox.receivers or inbox.idle_since is None:
-            return
-        if asyncio.get_running_loop().time() - inbox.idle_since >= ABANDONED_SECONDS * 0.99:
-            self.close_channel(channel)
-
-    # What happens to the shards
-
-    def _is_full(self) -> bool:
-        return any(node.is_full for node in self.nodes)
-
-    def _shard_lost(self, subscriber: Subscriber) -> None:
-        shard = self.subscribers.index(subscriber)
-        self._lost.add(shard)
-        for watcher in self.watchers:
-            watcher.shard_lost(shard)
-
-    def _shard_up(self, subscriber: Subscriber) -> None:
-        shard = self.subscribers.index(subscriber)
-        if shard in self._lost:
-            self._lost.discard(shard)
-            self.stats.missed += 1
-            self._on_missed(
-                frozenset(group for groups in self.groups.values() for group in groups if self.shard_of(group) == shard)
-            )
-        for watcher in self.watchers:
-            watcher.shard_up(shard)
-
-    def _publisher_up(self) -> None:
-        for watcher in self.watchers:
-            watcher.publisher_up()
-
-    @property
-    def can_publish(self) -> bool:
-        """On every shard."""
-        return all(publisher.link.is_up for publisher in self.publishers)
-
-    def shard_of(self, group: str) -> int:
-        return shard_of(group_on_wire(self.prefix, group), len(self.subscribers))
-
-    def _unreadable(self, name: bytes) -> None:
-        self.stats.dropped += 1
-        for watcher in self.watchers:
-            watcher.unreadable(name)
-
-    def _dropped(self, channel: str, count: int) -> None:
-        self.stats.dropped += count
-        self._on_drop(channel, count)
-
-    # The end
-
-    async def flush(self) -> None:
-        """Forget every channel and group of other people's consumers; a node that is open stays so."""
-        for channel in list(self.inboxes):
-            self.close_channel(channel)
-        if not self.nodes:
-            await self.close()
-
-    async def close(self) -> None:
-        """Close all connections. The layer may be used again: they are made anew."""
-        self.inboxes.clear()
-        self.groups.clear()
-        await asyncio.gather(*(publisher.close() for publisher in self.publishers))
-        await asyncio.gather(*(subscriber.close() for subscriber in self.subscribers))
-        for subscriber in self.subscribers:
-            subscriber.routes.clear()
-        self._lost.clear()
+    def shard_on_wire(self, name: bytes) -> int:
+        return shard_of(name, len(self.publishers))

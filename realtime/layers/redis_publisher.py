@@ -9,8 +9,8 @@ from typing import Any
 
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.addresses import Address
-from realtime.layers.redis_connection import RedisConnection
-from realtime.layers.redis_link import LATE_SECONDS, Link
+from realtime.layers.link import LATE_SECONDS, Link
+from realtime.layers.redis_connection import RedisConnection, connect
 from realtime.layers.stats import Stats
 
 PUBLISH_SECONDS = 1.9  # a publish fails within 2 s, whatever happens
@@ -21,17 +21,13 @@ _PING = b"*1\r\n$4\r\nPING\r\n"
 Pending = tuple["asyncio.Future[int | None] | None", int, float]  # None: the answer to a PING
 
 
-def header_for(name: bytes) -> bytes:
-    """The constant beginning of a PUBLISH to this Redis channel."""
-    return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$" % (len(name), name)
-
-
-class Publisher:
+class RedisPublisher:
     """Invariant: `_pending` has one entry for each command that was written, or waits in `_unsent`, and is
     not answered."""
 
     def __init__(self, address: Address, stats: Stats, *, max_bytes: int, on_up: Callable[[], None]) -> None:
-        self.link = Link(address, "rt-publish", self, stats)
+        name = "rt-publish"
+        self.link = Link("Redis", address, name, lambda: connect(address, name), self, stats)
         self.stats = stats
         self.max_bytes = max_bytes  # of payloads not yet answered; beyond it publishes are refused
         self._on_up = on_up
@@ -43,6 +39,10 @@ class Publisher:
         self._is_flushing = False
         self._watch: asyncio.TimerHandle | None = None
         self._grace_ends = 0.0  # when the last grace is over; an entry that had it is really late
+
+    def header_for(self, name: bytes) -> bytes:
+        """The constant beginning of a PUBLISH to this Redis channel."""
+        return b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%b\r\n$" % (len(name), name)
 
     def publish(self, header: bytes, payload: bytes) -> asyncio.Future[int | None]:
         """`header` from `header_for`. See Backplane.publish for the promise."""

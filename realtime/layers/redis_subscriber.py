@@ -12,8 +12,8 @@ from typing import Any
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.addresses import Address
 from realtime.layers.inbox import Inbox
-from realtime.layers.redis_connection import RedisConnection, pack
-from realtime.layers.redis_link import Link
+from realtime.layers.link import Link
+from realtime.layers.redis_connection import RedisConnection, connect, pack
 from realtime.layers.stats import Stats
 from realtime.layers.wire import UnreadablePayload
 
@@ -36,7 +36,7 @@ class Command:
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
 
-class Subscriber:
+class RedisSubscriber:
     """Invariants: `routes` is what we want; `confirmed` is what Redis said that it does, with nothing under way for it.
 
     `on_lost` is called once for each loss of a subscription that was up, `on_up` when all is confirmed again.
@@ -50,11 +50,12 @@ class Subscriber:
         *,
         unseal: Callable[[bytes], bytes] | None,
         is_full: Callable[[], bool],
-        on_lost: Callable[[Subscriber], None],
-        on_up: Callable[[Subscriber], None],
+        on_lost: Callable[[RedisSubscriber], None],
+        on_up: Callable[[RedisSubscriber], None],
         on_unreadable: Callable[[bytes], None],
     ) -> None:
-        self.link = Link(address, "rt-subscribe", self, stats)
+        name = "rt-subscribe"
+        self.link = Link("Redis", address, name, lambda: connect(address, name), self, stats)
         self.stats = stats
         self.routes: dict[bytes, tuple[Inbox, ...]] = {}
         self.confirmed: set[bytes] = set()
@@ -110,6 +111,7 @@ class Subscriber:
     async def close(self) -> None:
         self._was_up = False
         await self.link.close()
+        self.routes.clear()
 
     # Link's owner
 

@@ -1,4 +1,4 @@
-"""Two Redis servers for the run, a cluster of each kind with a prefix of its own for each test."""
+"""Servers for the run, a cluster of each kind with a prefix of its own for each test."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from tests.contract.kinds import KINDS, Cluster, Kind
+from tests.contract.kinds import KINDS, Cluster, Kind, Server
+from tests.support.rabbitmq import RabbitServer
 from tests.support.servers import RedisServer
 
 
@@ -18,6 +19,29 @@ def redis_pair() -> Iterator[list[RedisServer]]:
         yield [first, second]
 
 
+@pytest.fixture
+def redis_servers(redis_pair: list[RedisServer]) -> list[RedisServer]:
+    return redis_pair
+
+
+@pytest.fixture
+def own_redis_servers() -> Iterator[list[RedisServer]]:
+    """Two that the test may harm."""
+    with RedisServer() as first, RedisServer() as second:
+        yield [first, second]
+
+
+@pytest.fixture
+def rabbitmq_servers(rabbitmq_server: RabbitServer) -> list[RabbitServer]:
+    return [rabbitmq_server]
+
+
+@pytest.fixture
+def own_rabbitmq_servers(rabbitmq_server: RabbitServer) -> list[RabbitServer]:
+    """The same one: it takes seconds to start, and each test finds it in order."""
+    return [rabbitmq_server]
+
+
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> Kind:
     chosen: Kind = request.param
@@ -26,25 +50,21 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 @pytest_asyncio.fixture
 async def cluster(kind: Kind, request: pytest.FixtureRequest) -> AsyncIterator[Cluster]:
-    servers = request.getfixturevalue("redis_pair") if kind.servers else []
+    servers = request.getfixturevalue(f"{kind.broker}_servers") if kind.servers else []
     cluster = Cluster(kind, servers)
     yield cluster
     await cluster.close()
 
 
 @pytest.fixture
-def own_servers(kind: Kind) -> Iterator[list[RedisServer]]:
+def own_servers(kind: Kind, request: pytest.FixtureRequest) -> list[Server]:
     """Servers that the test may kill."""
-    servers = [RedisServer() for _ in range(kind.servers)]
-    for server in servers:
-        server.start()
-    yield servers
-    for server in servers:
-        server.stop()
+    servers: list[Server] = request.getfixturevalue(f"own_{kind.broker}_servers")
+    return servers[: kind.servers]
 
 
 @pytest_asyncio.fixture
-async def fragile(kind: Kind, own_servers: list[RedisServer]) -> AsyncIterator[Cluster]:
+async def fragile(kind: Kind, own_servers: list[Server]) -> AsyncIterator[Cluster]:
     """A cluster on servers of its own."""
     cluster = Cluster(kind, own_servers)
     yield cluster

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from channels.layers import InMemoryChannelLayer
 from channels_redis.core import RedisChannelLayer as CoreLayer
@@ -15,7 +15,6 @@ from realtime.layers.backplane import Backplane, backplane_for
 from realtime.layers.memory import MemoryChannelLayer
 from realtime.layers.redis import RedisChannelLayer
 from tests.contract.recorder import Recorder
-from tests.support.servers import RedisServer
 
 CAPACITY = 100_000
 
@@ -41,23 +40,46 @@ def _memory(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
     return MemoryChannelLayer(**options)
 
 
+class Server(Protocol):
+    """What a test does to a server."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def is_running(self) -> bool: ...
+
+    def start(self) -> object: ...
+
+    def kill(self) -> None: ...
+
+    def restart(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+
 @dataclass(frozen=True)
 class Kind:
     name: str
     make: Callable[[list[str], str, dict[str, Any]], Any]
-    servers: int  # Redis servers it needs; 0: it lives in one process
+    servers: int  # that it needs; 0: it lives in one process
+    broker: str = "redis"  # what these servers are: the fixtures `<broker>_servers` and `own_<broker>_servers`
     is_ours: bool = False
     checks_names: bool = True
     expires_groups: bool = False
+    has_common_order: bool = True  # all subscribers of a group see the same sequence
+    groups_seconds: float = 10.0  # in which it takes 10,000 groups (stock layers: 200)
 
 
 KINDS = [
     Kind("in-memory", _in_memory, servers=0, expires_groups=True),
-    Kind("core", _core, servers=1, expires_groups=True),
+    Kind("core", _core, servers=1, expires_groups=True, has_common_order=False),
     Kind("pubsub", _pubsub, servers=1, checks_names=False),
-    Kind("redis", _redis, servers=1, is_ours=True),
-    Kind("shards", _redis, servers=2, is_ours=True),
-    Kind("memory", _memory, servers=0, is_ours=True),
+    Kind("redis", _redis, servers=1, is_ours=True, groups_seconds=2.0),
+    Kind("shards", _redis, servers=2, is_ours=True, groups_seconds=2.0),
+    Kind("memory", _memory, servers=0, is_ours=True, groups_seconds=2.0),
 ]
 
 
@@ -66,7 +88,7 @@ class Cluster:
     """Several processes on one backplane, acted by several layer objects in one loop."""
 
     kind: Kind
-    servers: Sequence[RedisServer]
+    servers: Sequence[Server]
     prefix: str = field(default_factory=lambda: f"t{secrets.token_hex(6)}")
     layers: list[Any] = field(default_factory=list)
     backplanes: list[Backplane] = field(default_factory=list)

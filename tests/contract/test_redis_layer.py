@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from realtime.exceptions import BackplaneUnavailable
+from realtime.layers.linked_backplane import LinkedBackplane
 from realtime.layers.redis import RedisChannelLayer
-from realtime.layers.redis_backplane import RedisBackplane
 from tests.contract.kinds import Cluster, Kind, node_channel
 from tests.contract.recorder import Recorder
 from tests.support.servers import RedisServer, free_port
@@ -155,7 +155,7 @@ async def test_a_slow_node_stops_reading(cluster: Cluster) -> None:
     """While the node is busy its socket is not read beyond the bound; afterwards everything arrives, in
     order."""
     node, recorder = await cluster.node(cluster.layer(node_waiting_bytes=64 * 1024))
-    assert isinstance(node, RedisBackplane)
+    assert isinstance(node, LinkedBackplane)
     publisher, _ = await cluster.node()
     await node.subscribe(["rt.r.x"])
     recorder.gate = asyncio.Event()
@@ -262,7 +262,7 @@ async def test_a_receiver_that_gave_up_loses_nothing(cluster: Cluster) -> None:
 
 async def test_an_abandoned_channel_is_closed(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     """A channel whose consumer ended is unsubscribed, with its groups, after a while."""
-    monkeypatch.setattr("realtime.layers.redis_loop.ABANDONED_SECONDS", 0.05)
+    monkeypatch.setattr("realtime.layers.linked_loop.ABANDONED_SECONDS", 0.05)
     layer = cluster.layer()
     watching, _ = await cluster.node()
     channel = await layer.new_channel()

@@ -1,29 +1,47 @@
-"""Keeps one connection to one shard up, for ever, and notices when it is dead although nobody said so."""
+"""Keeps one connection to one server up, for ever, and notices when it is dead although nobody said so."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable
+from typing import Any, Generic, Protocol, TypeVar
 
 from realtime.exceptions import BackplaneUnavailable
-from realtime.layers.addresses import Address
 from realtime.layers.backoff import Backoff
-from realtime.layers.redis_connection import RedisConnection, connect
 from realtime.layers.stats import Stats
 
 logger = logging.getLogger(__name__)
 
-CONNECT_SECONDS = 2.0  # for one attempt, until the server has answered a PING
+CONNECT_SECONDS = 2.0  # for one attempt, until the server has answered
 PING_SECONDS = 2.5  # between two PINGs; an answer may take as long before the connection is given up
-LATE_SECONDS = 1.0  # a timer that is later than this says that our own loop stood still, not Redis
+LATE_SECONDS = 1.0  # a timer that is later than this says that our own loop stood still, not the server
 LASTING_SECONDS = 2.0  # a connection that was up this long starts the backoff anew
 
 
-class LinkOwner(Protocol):
+class Connection(Protocol):
+    """What a link needs to know of a connection."""
+
+    on_replies: Callable[[list[Any]], None] | None  # gets everything that came in one read
+    lost: asyncio.Future[Exception | None]  # done when the connection is gone
+
+    @property
+    def is_paused(self) -> bool: ...
+
+    @property
+    def is_lost(self) -> bool: ...
+
+    def abort(self, error: Exception | None = None) -> None: ...
+
+
+C = TypeVar("C", bound=Connection)
+Owned = TypeVar("Owned", bound=Connection, contravariant=True)
+
+
+class LinkOwner(Protocol[Owned]):
     """What the owner does with the connection. All but `came_up` are called inside callbacks: no waiting."""
 
-    async def came_up(self, connection: RedisConnection) -> None:
+    async def came_up(self, connection: Owned) -> None:
         """Connected; the link is up when this returns. BackplaneUnavailable gives the connection up."""
 
     def is_now_up(self) -> None:
@@ -38,13 +56,26 @@ class LinkOwner(Protocol):
     def send_ping(self) -> None: ...
 
 
-class Link:
-    """States: idle (nobody asked yet), connecting, up, down (known not to work, and trying on), closed."""
+class Link(Generic[C]):
+    """`dial` makes one connection to `server` ("Redis", "RabbitMQ") at `address`, which is for people to read.
 
-    def __init__(self, address: Address, name: str, owner: LinkOwner, stats: Stats) -> None:
+    States: idle (nobody asked yet), connecting, up, down (known not to work, and trying on), closed.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        address: object,
+        name: str,
+        dial: Callable[[], Awaitable[C]],
+        owner: LinkOwner[C],
+        stats: Stats,
+    ) -> None:
+        self.server = server
         self.address = address
         self.name = name
-        self.connection: RedisConnection | None = None  # also while `came_up` still runs
+        self._dial = dial
+        self.connection: C | None = None  # also while `came_up` still runs
         self.is_up = False
         self.is_down = False
         self._owner = owner
@@ -90,7 +121,7 @@ class Link:
             raise self.unavailable() from None
 
     def unavailable(self) -> BackplaneUnavailable:
-        return BackplaneUnavailable(f"Redis {self.address}: {self._error or 'no answer'}")
+        return BackplaneUnavailable(f"{self.server} {self.address}: {self._error or 'no answer'}")
 
     def drop(self, reason: str) -> None:
         """The connection does not answer: give it up and make another."""
@@ -119,7 +150,7 @@ class Link:
         """Connect, let the owner come up, and return when the connection is lost."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                connection = await connect(self.address, self.name)
+                connection = await self._dial()
         except TimeoutError:
             self._mark_down(TimeoutError(f"no answer within {CONNECT_SECONDS:g} s"))
             return
@@ -139,13 +170,13 @@ class Link:
         await asyncio.wait([connection.lost])  # not `await connection.lost`: our own end must not cancel it
 
     def _lost(self, lost: asyncio.Future[Exception | None]) -> None:
-        self._mark_down(lost.result() or ConnectionResetError("Redis closed the connection"))
+        self._mark_down(lost.result() or ConnectionResetError(f"{self.server} closed the connection"))
 
     def _mark_up(self) -> None:
         if self._was_up:
             self._stats.reconnects += 1
         if self._error is not None:
-            logger.info("redis_connected address=%s link=%s", self.address, self.name)
+            logger.info("backplane_connected server=%s address=%s link=%s", self.server, self.address, self.name)
         self.is_up, self.is_down, self._was_up, self._error = True, False, True, None
         waiters, self._waiters = self._waiters, []
         for waiter in waiters:
@@ -155,7 +186,8 @@ class Link:
 
     def _mark_down(self, error: Exception) -> None:
         if self._error is None and str(error) != "closed":
-            logger.warning("redis_lost address=%s link=%s error=%r", self.address, self.name, str(error))
+            words = self.server, self.address, self.name, str(error)
+            logger.warning("backplane_lost server=%s address=%s link=%s error=%r", *words)
         self.is_up, self.is_down, self._error, self.connection = False, True, error, None
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""A node's door to the Redis layer: one inbox for everything it subscribes to, over all shards."""
+"""A node's door to a layer over connections: one inbox for everything it subscribes to, over all shards."""
 
 from __future__ import annotations
 
@@ -6,39 +6,32 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable
 from itertools import count
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.backplane import Backplane, Listener
 from realtime.layers.inbox import NodeInbox
-from realtime.layers.redis_loop import RedisLoop
-from realtime.layers.wire import (
-    ENVELOPE_START,
-    UnreadablePayload,
-    as_envelope,
-    channel_on_wire,
-    group_on_wire,
-    shard_of,
-)
+from realtime.layers.linked_loop import LinkedLoop
+from realtime.layers.wire import ENVELOPE_START, UnreadablePayload, as_envelope
 
 if TYPE_CHECKING:
-    from realtime.layers.redis import RedisChannelLayer
+    from realtime.layers.linked_layer import LinkedLayer
 
 logger = logging.getLogger(__name__)
 
 OPEN_SECONDS = 2.0
 
 
-class RedisBackplane(Backplane):
+class LinkedBackplane(Backplane):
     """`resumed` is called when all shards are up again, with the groups of those that were lost."""
 
-    name = "redis"
     promises_ack = True
 
-    def __init__(self, layer: RedisChannelLayer) -> None:
+    def __init__(self, name: str, layer: LinkedLayer[Any]) -> None:
+        self.name = name
         self.stats = layer.stats
         self._layer = layer
-        self._loop: RedisLoop | None = None
+        self._loop: LinkedLoop | None = None
         self._is_closed = False
         self._inbox = NodeInbox(layer.node_waiting_bytes)
         self._listener: Listener | None = None
@@ -60,7 +53,7 @@ class RedisBackplane(Backplane):
         self._delivering = asyncio.get_running_loop().create_task(self._deliver(), name="rt-deliver")
         try:
             async with asyncio.timeout(OPEN_SECONDS):
-                await loop.subscribe([channel_on_wire(loop.prefix, channel)], self._inbox)
+                await loop.subscribe([loop.channel_on_wire(channel)], self._inbox)
                 for link in loop.links:
                     await link.wait_until_up(OPEN_SECONDS)
         except (BackplaneUnavailable, TimeoutError) as error:
@@ -82,8 +75,8 @@ class RedisBackplane(Backplane):
             await asyncio.wait([task])
             loop.nodes.remove(self._inbox)
             loop.watchers.remove(self)
-            names = [group_on_wire(loop.prefix, group) for group in self._groups]
-            loop.unsubscribe([channel_on_wire(loop.prefix, self.channel), *names], self._inbox)
+            names = [loop.group_on_wire(group) for group in self._groups]
+            loop.unsubscribe([loop.channel_on_wire(self.channel), *names], self._inbox)
         if not loop.inboxes and not loop.nodes:
             await loop.close()
         else:
@@ -99,22 +92,22 @@ class RedisBackplane(Backplane):
     async def subscribe(self, groups: Collection[str]) -> None:
         loop = self._opened()
         self._groups.update(groups)
-        await loop.subscribe([group_on_wire(loop.prefix, group) for group in groups], self._inbox)
+        await loop.subscribe([loop.group_on_wire(group) for group in groups], self._inbox)
 
     async def unsubscribe(self, groups: Collection[str]) -> None:
         loop = self._opened()
         self._groups.difference_update(groups)
-        loop.unsubscribe([group_on_wire(loop.prefix, group) for group in groups], self._inbox)
+        loop.unsubscribe([loop.group_on_wire(group) for group in groups], self._inbox)
 
     # Publishing
 
     def publish(self, group: str, envelope: bytes) -> asyncio.Future[int | None]:
         loop = self._opened()
-        return loop.publish(group_on_wire(loop.prefix, group), envelope)
+        return loop.publish(loop.group_on_wire(group), envelope)
 
     def publish_to(self, channel: str, envelope: bytes) -> asyncio.Future[int | None]:
         loop = self._opened()
-        return loop.publish(channel_on_wire(loop.prefix, channel), envelope)
+        return loop.publish(loop.channel_on_wire(channel), envelope)
 
     def probe_groups(self, stem: str) -> list[str]:
         loop = self._opened()
@@ -126,7 +119,7 @@ class RedisBackplane(Backplane):
             found.setdefault(loop.shard_of(group), group)
         raise AssertionError("unreachable")
 
-    # Shards (RedisLoop's watcher)
+    # Shards (the loop's watcher)
 
     def shard_lost(self, shard: int) -> None:
         self._down.add(shard)
@@ -159,14 +152,14 @@ class RedisBackplane(Backplane):
     def _on_shards(self, shards: Collection[int]) -> Iterable[str]:
         """The node's channel, if it is on these shards, and its groups there."""
         loop = self._opened()
-        if shard_of(channel_on_wire(loop.prefix, self.channel), len(loop.subscribers)) in shards:
+        if loop.shard_on_wire(loop.channel_on_wire(self.channel)) in shards:
             yield self.channel
         yield from (group for group in self._groups if loop.shard_of(group) in shards)
 
     # Delivering
 
     async def _deliver(self) -> None:
-        """One batch after the other; the next one waits in the inbox, and when that is full, in Redis."""
+        """One batch after the other; the next one waits in the inbox, and when that is full, in the server."""
         loop, listener = self._opened(), self._listener
         assert listener is not None
         while True:
@@ -188,7 +181,7 @@ class RedisBackplane(Backplane):
         except UnreadablePayload:
             return payload
 
-    def _opened(self) -> RedisLoop:
+    def _opened(self) -> LinkedLoop:
         if self._loop is None:
             if self._is_closed:
                 raise BackplaneUnavailable("the backplane is closed")

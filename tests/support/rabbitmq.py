@@ -1,0 +1,121 @@
+"""A real RabbitMQ as a private process on free ports, that can be stopped, killed, paused and started again.
+
+It is Debian's `rabbitmq-server`, with its files in a directory of its own and a port mapper (epmd) of its own, so that
+no broker of the system is touched or needed. Both end with the test run, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+
+from tests.support.cluster import require_program
+from tests.support.processes import ServerProcess, accepts
+from tests.support.servers import free_port, require
+
+START_SECONDS = 60.0  # 4 on an idle machine
+SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on the path insists on a user of its own
+
+
+class RabbitServer:
+    """One broker with the user `guest`; a context manager. `lines` are added to its rabbitmq.conf."""
+
+    def __init__(self, *lines: str) -> None:
+        require(str(SCRIPT) if SCRIPT.exists() else None, "rabbitmq-server is not installed")
+        self.directory = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
+        self.port = free_port()  # stays the same over restarts
+        self._mapper_port = free_port()
+        self._write_configuration(lines)
+        environment = {**os.environ, **self._environment()}
+        self._mapper = ServerProcess("epmd", [require_program("epmd")], environment, self.directory / "epmd.log")
+        self._broker = ServerProcess("rabbitmq", [str(SCRIPT)], environment, self.directory / "log")
+
+    @property
+    def url(self) -> str:
+        return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def is_running(self) -> bool:
+        return self._broker.is_running
+
+    @property
+    def log(self) -> str:
+        return self._broker.log
+
+    def start(self) -> RabbitServer:
+        """Start it (or do nothing if it runs) and wait until it accepts connections."""
+        if not self._mapper.is_running:
+            self._mapper.spawn()
+            self._mapper.wait_until(lambda: accepts(self._mapper_port), "listening")
+        if not self._broker.is_running:
+            self._broker.spawn()
+            self._broker.wait_until(lambda: accepts(self.port), "listening", START_SECONDS)
+        return self
+
+    def kill(self) -> None:
+        """End it at once (SIGKILL), as a crash would; `start()` or `restart()` brings it back on the same port."""
+        self._broker.kill()
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP): connections stay open, nothing answers."""
+        self._broker.pause()
+
+    def resume(self) -> None:
+        self._broker.resume()
+
+    def stop(self) -> None:
+        """End it and its port mapper, and delete its files. Nothing in them is worth a polite end."""
+        self._broker.kill()
+        self._mapper.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def control(self, *arguments: str) -> str:
+        """Run rabbitmqctl with a node name, cookie and port mapper of this broker; its output."""
+        command = [str(SCRIPT.with_name("rabbitmqctl")), "--quiet", *arguments]
+        environment = {**os.environ, **self._environment()}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+
+    def __enter__(self) -> RabbitServer:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _write_configuration(self, lines: Sequence[str]) -> None:
+        (self.directory / "plugins").write_text("[].")
+        (self.directory / "rabbitmq.conf").write_text("\n".join([*lines, ""]))
+
+    def _environment(self) -> dict[str, str]:
+        directory = self.directory
+        return {
+            "HOME": str(directory),  # of the cookie
+            "RABBITMQ_NODENAME": f"t{self.port}@localhost",
+            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
+            "RABBITMQ_NODE_PORT": str(self.port),
+            "RABBITMQ_DIST_PORT": str(free_port()),
+            "ERL_EPMD_PORT": str(self._mapper_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(directory / "logs"),
+            "RABBITMQ_LOGS": "-",
+            "RABBITMQ_PID_FILE": str(directory / "pid"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
+            "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(directory / "advanced"),
+            "RABBITMQ_CONF_ENV_FILE": str(directory / "environment"),
+            # The script then becomes the broker, which the kernel can end with us, instead of its parent.
+            "RABBITMQ_ALLOW_INPUT": "1",
+            "RABBITMQ_SERVER_START_ARGS": "-noinput",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2",
+        }
