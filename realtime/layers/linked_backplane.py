@@ -134,9 +134,9 @@ class LinkedBackplane(Backplane):
     def publisher_up(self) -> None:
         self._resume_if_up()
 
-    def unreadable(self, name: bytes) -> None:
+    def dropped(self, count: int) -> None:
         if self._listener is not None:
-            self._listener.dropped(1)
+            self._listener.dropped(count)
 
     def _resume_if_up(self) -> None:
         if self._down or self._listener is None or not self._opened().can_publish:

@@ -25,7 +25,7 @@ class Watcher(Protocol):
 
     def publisher_up(self) -> None: ...
 
-    def unreadable(self, name: bytes) -> None: ...
+    def dropped(self, count: int) -> None: ...
 
 
 class Publisher(Protocol):
@@ -222,10 +222,11 @@ class LinkedLoop(ABC):
     def shard_of(self, group: str) -> int:
         return self.shard_on_wire(self.group_on_wire(group))
 
-    def _unreadable(self, name: bytes) -> None:
-        self.stats.dropped += 1
+    def _unreadable(self, count: int) -> None:
+        """That many messages for the node could not be read, or were dropped before they came."""
+        self.stats.dropped += count
         for watcher in self.watchers:
-            watcher.unreadable(name)
+            watcher.dropped(count)
 
     def _dropped(self, channel: str, count: int) -> None:
         self.stats.dropped += count

@@ -57,6 +57,10 @@ class LinkedPublisher(ABC, Generic[C]):
     @abstractmethod
     def send_ping(self) -> None: ...
 
+    def _refusal(self) -> str:
+        """Why nothing can be published at present, although the link is up; "" if it can."""
+        return ""
+
     def _answered(self, number: int, count: int | None) -> None:
         future, size, _ = self._pending.pop(number)
         self._pending_bytes -= size
@@ -78,6 +82,8 @@ class LinkedPublisher(ABC, Generic[C]):
         self.stats.publishes += 1
         if self.link.is_down:
             return fail(future, self.link.unavailable())
+        if refusal := self._refusal():
+            return fail(future, BackplaneUnavailable(f"{self.link.server} {self.link.address}: {refusal}"))
         if self._pending_bytes + size > self.max_bytes and self._pending:
             reason = f"{self._pending_bytes} bytes wait for {self.link.server} already"
             return fail(future, BackplaneUnavailable(reason))
@@ -150,9 +156,15 @@ class LinkedPublisher(ABC, Generic[C]):
 
     def _give_grace(self, now: float) -> None:
         """Our own loop stood still: the answers may be in the socket, unread."""
-        ends = self._grace_ends = now + GRACE_SECONDS
-        self._pending = {number: (future, size, ends) for number, (future, size, _) in self._pending.items()}
-        self._watch = self._loop.call_at(ends, self._expire)
+        self._grace_ends = now + GRACE_SECONDS
+        self._set_deadlines(self._grace_ends)
+
+    def _set_deadlines(self, deadline: float) -> None:
+        """The same one for everything that is not answered."""
+        self._pending = {number: (future, size, deadline) for number, (future, size, _) in self._pending.items()}
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = self._loop.call_at(deadline, self._expire)
 
 
 def fail(future: asyncio.Future[int | None], error: BackplaneUnavailable) -> asyncio.Future[int | None]:

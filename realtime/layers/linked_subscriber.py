@@ -14,8 +14,6 @@ from realtime.layers.inbox import Inbox
 from realtime.layers.link import C, Link
 from realtime.layers.stats import Stats
 
-CONFIRM_SECONDS = 1.9  # for one call, and one more for each `names_per_second` names
-
 
 class Command:
     """A command under way that the server confirms, with as many answers as `remaining` says."""
@@ -37,6 +35,7 @@ class LinkedSubscriber(ABC, Generic[C]):
     """
 
     link: Link[C]  # made by the subclass
+    confirm_seconds: float  # for one call, and one more for each `names_per_second` names
     names_per_command: int
     names_per_second: int
 
@@ -82,7 +81,7 @@ class LinkedSubscriber(ABC, Generic[C]):
             inboxes = self.routes.get(name, ())
             if inbox not in inboxes:
                 self.routes[name] = (*inboxes, inbox)
-        seconds = CONFIRM_SECONDS + len(names) / self.names_per_second
+        seconds = self.confirm_seconds + len(names) / self.names_per_second
         if self.link.connection is None:
             await self.link.wait_until_up(seconds)  # coming up subscribes to all routes
         if self.link.connection is None:
@@ -115,7 +114,8 @@ class LinkedSubscriber(ABC, Generic[C]):
         """Subscribe to everything again, and be up when the server has confirmed it."""
         names = list(self.routes)
         commands = self._send(names, wants=True)
-        await self._settle({command.done for command in commands}, CONFIRM_SECONDS + len(names) / self.names_per_second)
+        seconds = self.confirm_seconds + len(names) / self.names_per_second
+        await self._settle({command.done for command in commands}, seconds)
 
     def is_now_up(self) -> None:
         self._was_up = True

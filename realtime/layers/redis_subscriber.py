@@ -19,6 +19,7 @@ _NAME = "rt-subscribe"
 class RedisSubscriber(LinkedSubscriber[RedisConnection]):
     """`unseal` turns a payload into plain bytes, None if they are the same."""
 
+    confirm_seconds = 1.9
     names_per_command = 1_000
     names_per_second = 5_000
 
@@ -31,7 +32,7 @@ class RedisSubscriber(LinkedSubscriber[RedisConnection]):
         is_full: Callable[[], bool],
         on_lost: Callable[[RedisSubscriber], None],
         on_up: Callable[[RedisSubscriber], None],
-        on_unreadable: Callable[[bytes], None],
+        on_unreadable: Callable[[int], None],
     ) -> None:
         super().__init__(stats, on_lost=on_lost, on_up=on_up)
         self.link = Link("Redis", address, _NAME, lambda: connect(address, _NAME), self, stats)
@@ -64,7 +65,7 @@ class RedisSubscriber(LinkedSubscriber[RedisConnection]):
                     try:
                         payload = unseal(payload)
                     except UnreadablePayload:
-                        self._on_unreadable(reply[1])
+                        self._on_unreadable(1)
                         continue
                 for inbox in inboxes:
                     inbox.put(payload)

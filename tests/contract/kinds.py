@@ -13,6 +13,7 @@ from channels_redis.pubsub import RedisPubSubChannelLayer as PubSubLayer
 
 from realtime.layers.backplane import Backplane, backplane_for
 from realtime.layers.memory import MemoryChannelLayer
+from realtime.layers.rabbitmq import RabbitmqChannelLayer
 from realtime.layers.redis import RedisChannelLayer
 from tests.contract.recorder import Recorder
 
@@ -30,6 +31,10 @@ def _pubsub(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
 
 def _redis(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
     return RedisChannelLayer(hosts, prefix, **options)
+
+
+def _rabbitmq(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
+    return RabbitmqChannelLayer(hosts, prefix, **options)
 
 
 def _in_memory(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
@@ -79,6 +84,9 @@ KINDS = [
     Kind("pubsub", _pubsub, servers=1, checks_names=False),
     Kind("redis", _redis, servers=1, is_ours=True, groups_seconds=2.0),
     Kind("shards", _redis, servers=2, is_ours=True, groups_seconds=2.0),
+    Kind(
+        "rabbitmq", _rabbitmq, servers=1, broker="rabbitmq", is_ours=True, has_common_order=False, groups_seconds=30.0
+    ),
     Kind("memory", _memory, servers=0, is_ours=True, groups_seconds=2.0),
 ]
 

@@ -187,5 +187,5 @@ async def assert_unavailable(node: Backplane, group: str) -> None:
 def test_the_kinds_on_servers_are_these() -> None:
     """Nobody loses a layer from this suite by accident."""
     names: list[str] = [kind.name for kind in ON_SERVERS]
-    assert names == ["core", "pubsub", "redis", "shards"]
+    assert names == ["core", "pubsub", "redis", "shards", "rabbitmq"]
     assert isinstance(KINDS[0], Kind)
