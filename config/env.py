@@ -5,6 +5,7 @@ Each function reads one variable and returns a value of one type. A value that c
 secret are never repeated. An empty variable counts as one that is not set.
 """
 
+import importlib.util
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
@@ -25,14 +26,22 @@ COUNTED = {
     POSTGRESQL: "django_prometheus.db.backends.postgresql",
 }
 DATABASE_EXAMPLE = "use sqlite:////path/to/file or postgres://user:password@host:5432/name"
-BACKPLANE_EXAMPLE = "use redis://host:6379/0 or memory://"
+BACKPLANE_EXAMPLE = "use redis://host:6379/0, amqp://user:password@host:5672/ or memory://"
 
 # Channel layers by the scheme of BACKPLANE_URL.
 LAYERS = {
+    "amqp": "realtime.layers.rabbitmq.RabbitmqChannelLayer",
+    "amqps": "realtime.layers.rabbitmq.RabbitmqChannelLayer",
     "memory": "realtime.layers.memory.MemoryChannelLayer",
     "redis": "realtime.layers.redis.RedisChannelLayer",
     "rediss": "realtime.layers.redis.RedisChannelLayer",
     "unix": "realtime.layers.redis.RedisChannelLayer",
+}
+
+# What a scheme needs on top of requirements.txt: a module, and the file that installs it.
+LIBRARIES = {
+    "amqp": ("pamqp", "requirements-rabbitmq.txt"),
+    "amqps": ("pamqp", "requirements-rabbitmq.txt"),
 }
 
 
@@ -102,7 +111,9 @@ def channel_layers(name: str, *, default: str, prefix: str) -> dict[str, Any]:
     schemes = {_backplane_scheme(name, url) for url in urls}
     layers = {LAYERS[scheme] for scheme in schemes}
     if len(layers) > 1 or ("memory" in schemes and len(urls) > 1):
-        raise _refuse(name, "mixes backplanes; several URLs are the shards of one Redis backplane")
+        raise _refuse(
+            name, "mixes backplanes; several URLs are shards of one Redis backplane, or members of one RabbitMQ cluster"
+        )
     layer: dict[str, Any] = {"BACKEND": layers.pop()}
     if "memory" not in schemes:
         layer["CONFIG"] = {"hosts": urls, "prefix": prefix}
@@ -147,14 +158,19 @@ def _backplane_scheme(name: str, url: str) -> str:
         raise _refuse(name, f"is not a URL; {BACKPLANE_EXAMPLE}") from None
     if parts.scheme not in LAYERS:
         raise _refuse(name, f"has the unknown scheme {parts.scheme!r}; {BACKPLANE_EXAMPLE}")
-    if parts.scheme != "memory" and not _is_redis_address(parts, port):
+    if parts.scheme != "memory" and not _is_address(parts, port):
         raise _refuse(name, f"needs a host and at most a port and a database number; {BACKPLANE_EXAMPLE}")
+    module, requirements = LIBRARIES.get(parts.scheme, ("", ""))
+    if module and importlib.util.find_spec(module) is None:
+        raise _refuse(name, f"is {parts.scheme}://, which needs {module}: pip install -r {requirements}")
     return parts.scheme
 
 
-def _is_redis_address(parts: SplitResult, port: int | None) -> bool:
-    database_number = parts.path.strip("/")
-    return bool(parts.hostname) and port != 0 and (not database_number or database_number.isdecimal())
+def _is_address(parts: SplitResult, port: int | None) -> bool:
+    """A host, with a path that means something: on Redis the number of a database, on RabbitMQ a virtual host."""
+    path = parts.path.strip("/")
+    is_path = not path or path.isdecimal() or parts.scheme in ("amqp", "amqps")
+    return bool(parts.hostname) and port != 0 and is_path
 
 
 def _refuse(name: str, problem: str) -> ImproperlyConfigured:

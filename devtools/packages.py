@@ -35,6 +35,7 @@ PROGRAMS = {
         Program("haproxy", "haproxy", "tests behind HAProxy"),
         Program("systemd-analyze", "systemd", "the test of the systemd unit"),
         Program("nginx", "nginx", "tests behind nginx"),
+        Program("rabbitmq-server", "rabbitmq-server", "tests on RabbitMQ"),
         Program("chromium", "chromium", "tests of the demo page and of client.js, in a browser"),
         Program("postgres", "postgresql", "tests on PostgreSQL"),
         Program("promtool", "prometheus", "the test of the rules for Prometheus"),

@@ -31,11 +31,13 @@ async def eventually(holds: Callable[[], bool], what: str, within: float = 10.0)
     return time.monotonic() - began
 
 
-async def acquainted(cluster: Cluster) -> None:
+async def acquainted(cluster: Cluster, within: float = 10.0) -> None:
     """Wait until each node knows of all the others."""
     running = [node for node in cluster.nodes if node.is_running]
     await eventually(
-        lambda: all(metric(node, "realtime_nodes") == len(running) for node in running), "the nodes know each other"
+        lambda: all(metric(node, "realtime_nodes") == len(running) for node in running),
+        "the nodes know each other",
+        within,
     )
 
 

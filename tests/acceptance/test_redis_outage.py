@@ -4,52 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any
 
-from tests.acceptance.client import Client
 from tests.acceptance.conftest import Connect
 from tests.acceptance.nodes import eventually
+from tests.acceptance.outage import (
+    FAST_SECONDS,
+    assert_everything_arrives,
+    assert_unavailable,
+    members,
+    ready,
+    status,
+)
 from tests.conftest import StartCluster
-from tests.support.cluster import Cluster, DaphneNode, http_status
 from tests.support.servers import RedisServer
 
 OUTAGE_SECONDS = 5.0  # really waited for: that is the promise
-FAST_SECONDS = 1.0  # an answer that waits for no time-out, on a busy machine
 HEARTBEAT_SECONDS = 1.0
 BUSY_SECONDS = 1.0  # what a busy machine may add to a promise in heartbeats
-
-
-async def members(cluster: Cluster, connect: Connect, per_node: int = 2) -> list[Client]:
-    """Clients of each node, all in one room."""
-    clients = [await connect(node.url) for node in cluster.nodes for _ in range(per_node)]
-    for client in clients:
-        await client.join("room", f"own-{client.id}"[:60])
-    return clients
-
-
-async def assert_unavailable(client: Client, within: float, **command: Any) -> None:
-    began = time.monotonic()
-    reply = await client.ask(**command)
-    assert (reply["type"], reply.get("code")) == ("error", "unavailable")
-    assert time.monotonic() - began < within
-
-
-async def assert_everything_arrives(clients: list[Client]) -> None:
-    """Each reaches all the others by broadcast, by room and in private."""
-    for number, sender in enumerate(clients):
-        await sender.do("broadcast", data=f"b{number}", echo=True)
-        await sender.do("room", room="room", data=f"r{number}", echo=True)
-        for recipient in clients:
-            await sender.do("private", to=recipient.id, data=f"p{number}")
-    for client in clients:
-        for number in range(len(clients)):
-            await client.expect("broadcast", data=f"b{number}")
-            await client.expect("room", data=f"r{number}")
-            await client.expect("private", data=f"p{number}")
-
-
-async def ready(cluster: Cluster) -> None:
-    await eventually(lambda: all(node.is_ready for node in cluster.nodes), "all nodes are ready")
 
 
 async def test_redis_is_killed_and_restarted(
@@ -159,7 +130,3 @@ async def test_a_node_starts_without_redis(
     await ready(cluster)
     await client.do("broadcast", data=2, echo=True)
     await client.expect("broadcast", data=2)
-
-
-def status(node: DaphneNode) -> int | None:
-    return http_status(node.port, "/health/ready")

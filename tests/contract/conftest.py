@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 import pytest_asyncio
 
-from tests.contract.kinds import KINDS, Cluster, Kind, Server
+from tests.contract.kinds import KINDS, Cluster, Kind
 from tests.support.rabbitmq import RabbitServer
-from tests.support.servers import RedisServer
+from tests.support.servers import RedisServer, Server
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from channels.layers import InMemoryChannelLayer
 from channels_redis.core import RedisChannelLayer as CoreLayer
@@ -16,6 +16,7 @@ from realtime.layers.memory import MemoryChannelLayer
 from realtime.layers.rabbitmq import RabbitmqChannelLayer
 from realtime.layers.redis import RedisChannelLayer
 from tests.contract.recorder import Recorder
+from tests.support.servers import Server
 
 CAPACITY = 100_000
 
@@ -43,26 +44,6 @@ def _in_memory(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
 
 def _memory(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
     return MemoryChannelLayer(**options)
-
-
-class Server(Protocol):
-    """What a test does to a server."""
-
-    @property
-    def url(self) -> str: ...
-
-    @property
-    def is_running(self) -> bool: ...
-
-    def start(self) -> object: ...
-
-    def kill(self) -> None: ...
-
-    def restart(self) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import pytest
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers import link as links
 from realtime.layers.backplane import Backplane
-from tests.contract.kinds import KINDS, Cluster, Kind, Server, node_channel
+from tests.contract.kinds import KINDS, Cluster, Kind, node_channel
 from tests.contract.recorder import Recorder
+from tests.support.servers import Server
 
 ON_SERVERS = [kind for kind in KINDS if kind.servers]
 OURS = [kind for kind in ON_SERVERS if kind.is_ours]

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Protocol
 
 import pytest
 
@@ -69,6 +70,26 @@ def die_with_parent() -> Callable[[], None] | None:
         return None
     libc = ctypes.CDLL(None, use_errno=True)
     return lambda: libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Server(Protocol):
+    """What a test does to a server."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def is_running(self) -> bool: ...
+
+    def start(self) -> object: ...
+
+    def kill(self) -> None: ...
+
+    def restart(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
 
 
 class RedisServer:

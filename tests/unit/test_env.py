@@ -98,6 +98,23 @@ def test_several_redis_urls_are_shards(variable: SetVariable) -> None:
     }
 
 
+def test_several_rabbitmq_urls_are_one_cluster(variable: SetVariable) -> None:
+    """Several AMQP URLs, with TLS or without, become the hosts of one layer."""
+    variable("amqp://u:p@a:5672/shop, amqps://u:p@b")
+    assert layers() == {
+        "BACKEND": "realtime.layers.rabbitmq.RabbitmqChannelLayer",
+        "CONFIG": {"hosts": ["amqp://u:p@a:5672/shop", "amqps://u:p@b"], "prefix": "p"},
+    }
+
+
+def test_a_missing_client_library_is_named(variable: SetVariable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A backplane whose library is not installed stops the start, with the line that installs it."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    variable("amqp://localhost")
+    with pytest.raises(ImproperlyConfigured, match=rf"^{NAME} .*pip install -r requirements-rabbitmq.txt"):
+        layers()
+
+
 def test_memory_is_a_backplane_without_hosts(variable: SetVariable) -> None:
     """memory:// selects the layer for one process."""
     variable("memory://")
