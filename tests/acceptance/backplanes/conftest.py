@@ -72,7 +72,7 @@ async def cluster(module_cluster: Cluster, broker: Server) -> AsyncIterator[Clus
     yield module_cluster
     if broker.is_running:
         broker.resume()
-    await asyncio.to_thread(broker.start)
+    broker.start()  # not in a thread: a Redis ends with the thread that started it
     for node in module_cluster.nodes:
         if not node.is_running:
             await asyncio.to_thread(node.start)
