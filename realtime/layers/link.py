@@ -31,7 +31,11 @@ class Connection(Protocol):
     @property
     def is_lost(self) -> bool: ...
 
-    def abort(self, error: Exception | None = None) -> None: ...
+    def abort(self, error: Exception | None = None) -> None:
+        """Give it up now; nothing more is read from it."""
+
+    def close(self) -> None:
+        """The same in good order, without waiting; `lost` then holds ConnectionError("closed")."""
 
 
 C = TypeVar("C", bound=Connection)
@@ -100,7 +104,7 @@ class Link(Generic[C]):
             await asyncio.wait([task])
         if self.connection is not None:
             self.connection.lost.remove_done_callback(self._lost)
-            self.connection.abort()
+            self.connection.close()
         self._mark_down(ConnectionError("closed"))
         self.is_down, self._was_up, self._error = False, False, None
         await asyncio.sleep(0)  # the transport closes its socket in the next turn
@@ -144,7 +148,7 @@ class Link(Generic[C]):
                 await asyncio.sleep(backoff.next())
         finally:
             if self.connection is not None:
-                self.connection.abort(ConnectionError("closed"))
+                self.connection.close()
 
     async def _live_once(self) -> None:
         """Connect, let the owner come up, and return when the connection is lost."""

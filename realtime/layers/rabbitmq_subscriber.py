@@ -24,6 +24,7 @@ _NAME = "rt-subscribe"
 _DELIVERIES, _BINDINGS, _DEAD_LETTERS = 1, 2, 3
 _PING = method_frame(_BINDINGS, commands.Channel.Flow(active=True))  # changes nothing, and is answered
 
+DEAD_LETTERS = {"x-max-length": 10_000, "x-max-length-bytes": 16 * 1024 * 1024}  # only counted, so few are kept
 ACKNOWLEDGED_BYTES = 1024 * 1024  # of messages; after so many, or a quarter of the prefetch, they are acknowledged
 
 
@@ -165,7 +166,7 @@ class RabbitSubscriber(LinkedSubscriber[RabbitConnection]):
         # The broker works on its channels independently: what depends on another method goes on the same one.
         bounds, dead = self._bounds, f"{self.queue}.dropped"
         limits = {"x-max-length": bounds.length, "x-max-length-bytes": bounds.size, "x-overflow": "drop-head"}
-        dead_letters = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+        to_the_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
 
         def queue(name: str, arguments: dict[str, Any]) -> commands.Queue.Declare:
             return commands.Queue.Declare(queue=name, exclusive=True, auto_delete=True, arguments=arguments)
@@ -173,8 +174,8 @@ class RabbitSubscriber(LinkedSubscriber[RabbitConnection]):
         return [
             *((channel, commands.Channel.Open()) for channel in (_DELIVERIES, _BINDINGS, _DEAD_LETTERS)),
             (_BINDINGS, exchange_declaration(self._exchange)),
-            (_DEAD_LETTERS, queue(dead, limits)),
-            (_DELIVERIES, queue(self.queue, {**limits, **dead_letters})),
+            (_DEAD_LETTERS, queue(dead, DEAD_LETTERS)),
+            (_DELIVERIES, queue(self.queue, {**limits, **to_the_dead})),
             (_DELIVERIES, commands.Basic.Qos(prefetch_count=bounds.prefetch)),
             (_DELIVERIES, commands.Basic.Consume(queue=self.queue, consumer_tag="node", exclusive=True)),
             (_DEAD_LETTERS, commands.Basic.Consume(queue=dead, consumer_tag="dropped", no_ack=True)),

@@ -115,6 +115,10 @@ class RedisConnection(asyncio.Protocol):
         if transport is not None:
             transport.abort()
 
+    def close(self) -> None:
+        """Redis needs no farewell."""
+        self.abort(ConnectionError("closed"))
+
     def _answer(self, replies: list[Any]) -> None:
         self._answers += replies
         if len(self._answers) >= self._wanted and self._asked is not None and not self._asked.done():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import re
 from collections.abc import AsyncIterator, Coroutine
 from pathlib import Path
@@ -12,16 +11,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 from channels_redis.pubsub import RedisPubSubChannelLayer
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.linked_backplane import LinkedBackplane
 from realtime.layers.redis import RedisChannelLayer
 from tests.contract.kinds import Cluster, Kind, node_channel
 from tests.contract.recorder import Recorder
+from tests.support.certificates import make_certificate
 from tests.support.servers import RedisServer, free_port
 
 REDIS = Kind("redis", lambda hosts, prefix, options: RedisChannelLayer(hosts, prefix, **options), 1, is_ours=True)
@@ -390,30 +386,6 @@ async def test_tls(tmp_path: Path) -> None:
         with pytest.raises(BackplaneUnavailable, match=r"(?i)certificate"):
             await doubting.group_send("chat", {"type": "t"})
         await doubting.close()
-
-
-def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """A self-signed certificate for localhost."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    certificate_path, key_path = directory / "cert.pem", directory / "key.pem"
-    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    pem = serialization.PrivateFormat.TraditionalOpenSSL
-    key_path.write_bytes(key.private_bytes(serialization.Encoding.PEM, pem, serialization.NoEncryption()))
-    return certificate_path, key_path
 
 
 async def test_sentinels_name_the_master(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from tests.support.certificates import make_certificate
 from tests.support.cluster import require_program
 from tests.support.processes import ServerProcess, accepts
 from tests.support.servers import free_port, require
@@ -30,6 +32,8 @@ class RabbitServer:
         self.directory = Path(tempfile.mkdtemp(prefix="rabbitmq-"))
         self.port = free_port()  # stays the same over restarts
         self._mapper_port = free_port()
+        self.tls_port = free_port()
+        self.certificate, self._key = make_certificate(self.directory)
         self._write_configuration(lines)
         environment = {**os.environ, **self._environment()}
         self._mapper = ServerProcess("epmd", [require_program("epmd")], environment, self.directory / "epmd.log")
@@ -38,6 +42,11 @@ class RabbitServer:
     @property
     def url(self) -> str:
         return f"amqp://guest:guest@127.0.0.1:{self.port}/"
+
+    @property
+    def tls_url(self) -> str:
+        """Over TLS, trusting our own authority."""
+        return f"amqps://guest:guest@localhost:{self.tls_port}/?cacertfile={self.certificate}"
 
     @property
     def is_running(self) -> bool:
@@ -66,8 +75,11 @@ class RabbitServer:
         self.start()
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open, nothing answers."""
+        """Freeze it (SIGSTOP): connections stay open, nothing answers. Returns when all its threads stand still."""
         self._broker.pause()
+        threads = Path(f"/proc/{self._broker.pid}/task")
+        while any(_state(thread) not in "TXZ" for thread in threads.iterdir()):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         self._broker.resume()
@@ -94,7 +106,10 @@ class RabbitServer:
 
     def _write_configuration(self, lines: Sequence[str]) -> None:
         (self.directory / "plugins").write_text("[].")
-        (self.directory / "rabbitmq.conf").write_text("\n".join([*lines, ""]))
+        options = {"cacertfile": self.certificate, "certfile": self.certificate, "keyfile": self._key}
+        tls = [f"ssl_options.{name} = {path}" for name, path in options.items()]
+        tls += [f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}", "ssl_options.verify = verify_none"]
+        (self.directory / "rabbitmq.conf").write_text("\n".join([*tls, *lines, ""]))
 
     def _environment(self) -> dict[str, str]:
         directory = self.directory
@@ -119,3 +134,11 @@ class RabbitServer:
             "RABBITMQ_SERVER_START_ARGS": "-noinput",
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2",
         }
+
+
+def _state(thread: Path) -> str:
+    """The letter that the kernel has for what a thread does; X if it has ended meanwhile."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
