@@ -16,7 +16,8 @@ from realtime.layers.memory import MemoryChannelLayer
 from realtime.layers.rabbitmq import RabbitmqChannelLayer
 from realtime.layers.redis import RedisChannelLayer
 from tests.contract.recorder import Recorder
-from tests.support.servers import Server
+from tests.support.rabbitmq import RabbitServer
+from tests.support.servers import RedisServer, Server
 
 CAPACITY = 100_000
 
@@ -57,18 +58,45 @@ class Kind:
     expires_groups: bool = False
     has_common_order: bool = True  # all subscribers of a group see the same sequence
     groups_seconds: float = 10.0  # in which it takes 10,000 groups (stock layers: 200)
+    subscriptions: Callable[[Cluster], int] | None = None  # how many the servers hold for a cluster, if they say so
+
+
+def _redis_channels(cluster: Cluster) -> int:
+    count = 0
+    for server in cluster.servers[: cluster.kind.servers]:
+        assert isinstance(server, RedisServer)
+        count += server.command("PUBSUB", "CHANNELS", f"{cluster.prefix}*").count(b"$")
+    return count
+
+
+def _rabbitmq_bindings(cluster: Cluster) -> int:
+    [server] = cluster.servers
+    assert isinstance(server, RabbitServer)
+    sources = server.control("list_bindings", "--no-table-headers", "source_name").split()
+    return sources.count(f"{cluster.prefix}.websocket")
+
+
+def _memory_groups(cluster: Cluster) -> int:
+    return len(cluster.layers[0].groups)
 
 
 KINDS = [
     Kind("in-memory", _in_memory, servers=0, expires_groups=True),
     Kind("core", _core, servers=1, expires_groups=True, has_common_order=False),
     Kind("pubsub", _pubsub, servers=1, checks_names=False),
-    Kind("redis", _redis, servers=1, is_ours=True, groups_seconds=2.0),
-    Kind("shards", _redis, servers=2, is_ours=True, groups_seconds=2.0),
+    Kind("redis", _redis, servers=1, is_ours=True, groups_seconds=2.0, subscriptions=_redis_channels),
+    Kind("shards", _redis, servers=2, is_ours=True, groups_seconds=2.0, subscriptions=_redis_channels),
     Kind(
-        "rabbitmq", _rabbitmq, servers=1, broker="rabbitmq", is_ours=True, has_common_order=False, groups_seconds=30.0
+        "rabbitmq",
+        _rabbitmq,
+        servers=1,
+        broker="rabbitmq",
+        is_ours=True,
+        has_common_order=False,
+        groups_seconds=30.0,
+        subscriptions=_rabbitmq_bindings,
     ),
-    Kind("memory", _memory, servers=0, is_ours=True, groups_seconds=2.0),
+    Kind("memory", _memory, servers=0, is_ours=True, groups_seconds=2.0, subscriptions=_memory_groups),
 ]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import secrets
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -207,6 +209,37 @@ async def test_many_groups_are_subscribed_in_batches(cluster: Cluster) -> None:
     await asyncio.gather(*[node.publish(group, envelope("sentinel")) for group in reversed(many[:50])])
     await recorder.until_count(51)
     assert recorder.envelopes[50:] == [envelope("sentinel")]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, id=kind.name, marks=[pytest.mark.slow] * (kind.broker == "rabbitmq")) for kind in KINDS],
+)
+async def test_joining_and_leaving_10000_times_leaves_nothing_behind(cluster: Cluster) -> None:
+    """Neither the server nor the process keeps anything of groups that were left."""
+    if cluster.kind.subscriptions is None:
+        pytest.skip("this layer's servers do not say what they hold")
+    node, recorder = await cluster.node()
+    await node.subscribe(["rt.r.kept"])
+    before, used = cluster.kind.subscriptions(cluster), 0
+    tracemalloc.start()
+    try:
+        for lap in range(55):
+            many = [f"rt.r.{lap}.{number}" for number in range(200)]
+            await node.subscribe(many)
+            await node.unsubscribe(many)
+            if lap == 4:
+                used = tracemalloc.get_traced_memory()[0]
+        del many
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - used
+    finally:
+        tracemalloc.stop()
+    await node.subscribe([f"rt.r.{node.channel}"])  # done after everything before it
+    assert cluster.kind.subscriptions(cluster) == before + 1
+    assert grown < 300_000, "a hundred bytes for each would be a million"
+    await node.publish("rt.r.kept", envelope("still"))
+    await recorder.until_envelope(envelope("still"))
 
 
 async def test_a_dead_node_is_taken_out_of_its_groups(cluster: Cluster) -> None:
