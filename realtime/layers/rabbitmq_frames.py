@@ -188,7 +188,7 @@ def publication(head: bytes, channel: int, payload: bytes, number: int) -> bytes
         digits = b"%d" % number
         properties = b"%b%c%b" % (_TRANSIENT_WITH_ID, len(digits), digits)
     first = _FRAME.pack(HEADER, channel, 12 + len(properties)) + _CONTENT.pack(60, 0, size) + properties
-    if size <= BODY_BYTES:
+    if 0 < size <= BODY_BYTES:
         return b"%b%b\xce%b%b\xce" % (head, first, _FRAME.pack(BODY, channel, size), payload)
     pieces = [payload[at : at + BODY_BYTES] for at in range(0, size, BODY_BYTES)]
     return b"%b%b\xce" % (head, first) + b"".join(

@@ -164,7 +164,7 @@ async def test_a_message_of_a_newer_version_is_skipped(
     for client in trio:
         await client.join(room)
     before = [metric(node, "realtime_envelopes_unreadable_total") for node in cluster.nodes]
-    newer = b'{"v":99,"t":"room","room":"%b","data":{"a":[1]},"from":"x"}' % room.encode()
+    newer = b'{"v":99,"type":"room","room":"%b","data":{"a":[1]},"from":"x"}' % room.encode()
     await publish_foreign(broker.url, cluster.prefix, group_of_room(room), newer)
     for client in trio:
         assert await client.expect("missed") == {"type": "missed", "rooms": [room]}
