@@ -189,6 +189,20 @@ async def test_an_unknown_virtual_host_says_so(rabbitmq_server: RabbitServer) ->
     await layer.close()
 
 
+async def test_a_user_of_our_own_exchange(cluster: Cluster, rabbitmq_server: RabbitServer) -> None:
+    """Rights on our own names, and to write to the default exchange, are enough; a foreign prefix is refused."""
+    name = f"user-{cluster.prefix}"
+    pattern = f"^{cluster.prefix}\\.websocket.*"
+    rabbitmq_server.control("add_user", name, "s3cret")
+    rabbitmq_server.control("set_permissions", name, pattern, f"{pattern}|amq\\.default", pattern)
+    url = f"amqp://{name}:s3cret@127.0.0.1:{rabbitmq_server.port}/"
+    await assert_works(RabbitmqChannelLayer([url], cluster.prefix))
+    other = RabbitmqChannelLayer([url], "other")
+    with pytest.raises(BackplaneUnavailable, match="ACCESS_REFUSED"):
+        await other.group_send("chat", {"type": "t"})
+    await other.close()
+
+
 async def test_tls(rabbitmq_server: RabbitServer) -> None:
     """amqps:// with our own authority works, also unverified; without it the certificate is refused."""
     await assert_works(RabbitmqChannelLayer([rabbitmq_server.tls_url], "tls"))
