@@ -59,6 +59,7 @@ format: environment
 
 bench: environment bench-packages
 	$(PYTHON) -m benchmarks $(BENCH_ARGS)
+	$(PYTHON) -m benchmarks.backplanes
 
 bench-quick: environment bench-packages
 	$(PYTHON) -m benchmarks --quick $(BENCH_ARGS)

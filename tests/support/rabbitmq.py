@@ -49,6 +49,10 @@ class RabbitServer:
         return f"amqps://guest:guest@localhost:{self.tls_port}/?cacertfile={self.certificate}"
 
     @property
+    def pid(self) -> int:
+        return self._broker.pid
+
+    @property
     def is_running(self) -> bool:
         return self._broker.is_running
 

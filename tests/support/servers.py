@@ -79,6 +79,9 @@ class Server(Protocol):
     def url(self) -> str: ...
 
     @property
+    def pid(self) -> int: ...
+
+    @property
     def is_running(self) -> bool: ...
 
     def start(self) -> object: ...
@@ -90,6 +93,8 @@ class Server(Protocol):
     def pause(self) -> None: ...
 
     def resume(self) -> None: ...
+
+    def stop(self) -> None: ...
 
 
 class RedisServer:
@@ -116,6 +121,10 @@ class RedisServer:
     def url(self) -> str:
         credentials = f":{self.password}@" if self.password else ""
         return f"redis://{credentials}127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        return self._running().pid
 
     def start(self) -> RedisServer:
         """Start it (or do nothing if it runs) and wait until it answers."""
