@@ -70,21 +70,26 @@ class Row:
     of_broker: list[Finding]
 
     def cells(self) -> list[str]:
-        both = [*self.of_nodes, *self.of_broker]
-        lost = sum(not each.is_complete for each in both)
+        both = [each for each in (*self.of_nodes, *self.of_broker) if each.messages]
+        lost = sum(not each.is_complete for each in (*self.of_nodes, *self.of_broker))
+        remarks = f"**incomplete** in {lost} of {len(self.of_nodes) + len(self.of_broker)}" if lost else ""
+        if not both:
+            return [self.name, *[""] * (len(HEAD) - 2), remarks or "nothing measured"]
         return [
             self.name,
-            f"{_cpu(self.of_nodes):.0f}",
-            f"{_cpu(self.of_broker):.0f}",
+            _cpu(self.of_nodes),
+            _cpu(self.of_broker),
             f"{statistics.median(each.messages / each.seconds for each in both):,.0f}",
             f"{statistics.median(each.p50_us for each in both) / 1e3:.2f}",
             f"{statistics.median(each.p99_us for each in both) / 1e3:.2f}",
-            f"**incomplete** in {lost} of {len(both)}" if lost else "",
+            remarks,
         ]
 
 
-def _cpu(findings: Sequence[Finding]) -> float:
-    return statistics.median(each.cpu * 1e6 / each.messages for each in findings)
+def _cpu(findings: Sequence[Finding]) -> str:
+    """Of those runs in which anything was published."""
+    each = [finding.cpu * 1e6 / finding.messages for finding in findings if finding.messages]
+    return f"{statistics.median(each):.0f}" if each else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
