@@ -35,7 +35,7 @@ class LinkedSubscriber(ABC, Generic[C]):
     """
 
     link: Link[C]  # made by the subclass
-    confirm_seconds: float  # for one call, and one more for each `names_per_second` names
+    confirm_seconds: float  # for one call, and one more for each `names_per_second` names, those ahead included
     names_per_command: int
     names_per_second: int
 
@@ -81,7 +81,7 @@ class LinkedSubscriber(ABC, Generic[C]):
             inboxes = self.routes.get(name, ())
             if inbox not in inboxes:
                 self.routes[name] = (*inboxes, inbox)
-        seconds = self.confirm_seconds + len(names) / self.names_per_second
+        seconds = self._seconds_for(len(names))
         if self.link.connection is None:
             await self.link.wait_until_up(seconds)  # coming up subscribes to all routes
         if self.link.connection is None:
@@ -114,7 +114,7 @@ class LinkedSubscriber(ABC, Generic[C]):
         """Subscribe to everything again, and be up when the server has confirmed it."""
         names = list(self.routes)
         commands = self._send(names, wants=True)
-        seconds = self.confirm_seconds + len(names) / self.names_per_second
+        seconds = self._seconds_for(0)
         await self._settle({command.done for command in commands}, seconds)
 
     def is_now_up(self) -> None:
@@ -133,6 +133,11 @@ class LinkedSubscriber(ABC, Generic[C]):
             self._on_lost(self)
 
     # Commands and their confirmations
+
+    def _seconds_for(self, names: int) -> float:
+        """How long so many names may take, behind those that are under way."""
+        ahead = sum(len(command.names) for command in self._commands)
+        return self.confirm_seconds + (ahead + names) / self.names_per_second
 
     def _is_coming(self, name: bytes) -> bool:
         """The server has confirmed the name, or is about to: the last command about a wanted name subscribes, or

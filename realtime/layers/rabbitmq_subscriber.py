@@ -11,7 +11,7 @@ from typing import Any
 from pamqp import base, commands
 
 from realtime.layers.link import Link
-from realtime.layers.linked_subscriber import Command, LinkedSubscriber
+from realtime.layers.linked_subscriber import LinkedSubscriber
 from realtime.layers.rabbitmq_addresses import RabbitAddress
 from realtime.layers.rabbitmq_connection import Call, RabbitConnection, connect
 from realtime.layers.rabbitmq_frames import Content, Said, acknowledgement, method_frame, method_frames
@@ -22,7 +22,8 @@ from realtime.layers.wire import UnreadablePayload
 _NAME = "rt-subscribe"
 # Bindings have a channel of their own: thousands of them must not hold up what is delivered meanwhile.
 _DELIVERIES, _BINDINGS, _DEAD_LETTERS = 1, 2, 3
-_PING = method_frame(_BINDINGS, commands.Channel.Flow(active=True))  # changes nothing, and is answered
+# Changes nothing, and is answered; not behind the bindings, which another node's end may hold up for seconds.
+_PING = method_frame(_DELIVERIES, commands.Channel.Flow(active=True))
 
 DEAD_LETTERS = {"x-max-length": 10_000, "x-max-length-bytes": 16 * 1024 * 1024}  # only counted, so few are kept
 ACKNOWLEDGED_BYTES = 1024 * 1024  # of messages; after so many, or a quarter of the prefetch, they are acknowledged
@@ -46,7 +47,7 @@ class RabbitSubscriber(LinkedSubscriber[RabbitConnection]):
 
     confirm_seconds = 6.0  # the end of another node with 10,000 bindings holds up all binding for 1 to 3 s
     names_per_command = 500
-    names_per_second = 1_000  # RabbitMQ binds 4,000 in a second, if it has nothing else to do
+    names_per_second = 250  # RabbitMQ binds 4,000 in a second, if it has nothing else to do
 
     def __init__(
         self,
@@ -88,7 +89,6 @@ class RabbitSubscriber(LinkedSubscriber[RabbitConnection]):
 
     def send_ping(self) -> None:
         self._acknowledge()
-        self._commands.append(Command())
         self._queue(_PING)
 
     async def came_up(self, connection: RabbitConnection) -> None:

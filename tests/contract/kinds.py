@@ -93,7 +93,7 @@ KINDS = [
         broker="rabbitmq",
         is_ours=True,
         has_common_order=False,
-        groups_seconds=30.0,
+        groups_seconds=60.0,
         subscriptions=_rabbitmq_bindings,
     ),
     Kind("memory", _memory, servers=0, is_ours=True, groups_seconds=2.0, subscriptions=_memory_groups),
