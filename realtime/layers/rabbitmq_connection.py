@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-import socket
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+import struct
+from collections.abc import Sequence
 
 from pamqp import base, commands, header
 from pamqp.common import FieldTable
 
+from realtime.layers.linked_connection import LinkedConnection
 from realtime.layers.rabbitmq_addresses import RabbitAddress
-from realtime.layers.rabbitmq_frames import FRAME_BYTES, FrameReader, Reply, Said, method_frame
+from realtime.layers.rabbitmq_frames import FRAME_BYTES, BrokenFrame, FrameReader, Reply, Said, method_frame
 
 HEARTBEAT_SECONDS = 30  # the broker gives a silent connection up after twice that; we send something far more often
 ATTEMPT_SECONDS = 1.5  # for all servers together; a link gives 2 s to an attempt, with what follows
 CAPABILITIES = ("publisher_confirms", "basic.nack", "consumer_cancel_notify", "connection.blocked")
-
-# A dead peer is noticed by TCP itself after 5 + 3 * 2 s, or when something sent stays unacknowledged for 10
-# s.
-_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 
 _FAREWELL = method_frame(0, commands.Connection.Close(200, "closed", 0, 0))
 
@@ -32,33 +27,24 @@ class RabbitRefused(ConnectionError):
     """RabbitMQ answered, but with an error."""
 
 
-class RabbitConnection(asyncio.Protocol):
+class RabbitConnection(LinkedConnection):
     """Everything that came in one read is handed over as one list. `lost` is done when the connection is
     gone."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._reader = FrameReader()
         self._asked: asyncio.Future[list[Said]] | None = None  # `ask` waits, before `on_replies` gets anything
         self._answers: list[Said] = []
         self._wanted = 0
-        self._transport: asyncio.Transport | None = None
-        self._paused = False
-        self.on_replies: Callable[[list[Any]], None] | None = None
-        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        sock = transport.get_extra_info("socket")
-        if sock is not None:
-            _keep_alive(sock)
 
     def data_received(self, data: bytes) -> None:
         try:
             replies = self._reader.feed(data)
-        except (ConnectionError, KeyError) as error:  # KeyError: a header or a body without its method
-            self.abort(error)
+        except (ConnectionError, LookupError, struct.error) as error:  # such as a body without its method
+            self.abort(BrokenFrame(str(error)))
             return
         if any(type(reply) is Said and self._is_the_end(reply) for reply in replies):
             return
@@ -68,18 +54,12 @@ class RabbitConnection(asyncio.Protocol):
             self.on_replies(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        if not self.lost.done():
-            self.lost.set_result(exc)
+        super().connection_lost(exc)
         if self._asked is not None and not self._asked.done():
             error = self.lost.result() or ConnectionResetError("RabbitMQ closed the connection")
             self._asked.set_exception(error)
 
     # For its owner
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
 
     async def ask(self, calls: Sequence[Call], answers: int | None = None) -> list[Said]:
         """Write methods together and wait for as many answers; only before `on_replies` is set."""
@@ -92,34 +72,6 @@ class RabbitConnection(asyncio.Protocol):
             return await self._asked
         finally:
             self._asked = None
-
-    def pause(self) -> None:
-        """Stop reading: TCP then holds RabbitMQ back."""
-        if self._transport is not None and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._transport is not None and self._paused:
-            self._paused = False
-            self._transport.resume_reading()
-
-    @property
-    def is_paused(self) -> bool:
-        return self._paused
-
-    @property
-    def is_lost(self) -> bool:
-        return self.lost.done()
-
-    def abort(self, error: Exception | None = None) -> None:
-        """Give the connection up now; nothing more is read from it."""
-        if not self.lost.done():
-            self.lost.set_result(error)
-        self.on_replies = None
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.abort()
 
     def close(self) -> None:
         """Say so first, if that can be said without waiting: RabbitMQ logs a warning about whoever just goes."""
@@ -192,12 +144,3 @@ async def _greet(connection: RabbitConnection, address: RabbitAddress, name: str
     tune = commands.Connection.TuneOk(channel_max=16, frame_max=FRAME_BYTES, heartbeat=HEARTBEAT_SECONDS)
     virtual_host = commands.Connection.Open(address.virtual_host)
     await connection.ask([(0, tune), (0, virtual_host)], answers=1)
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for option, value in _KEEPALIVE.items():
-            if hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

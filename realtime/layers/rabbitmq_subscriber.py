@@ -103,21 +103,16 @@ class RabbitSubscriber(LinkedSubscriber[RabbitConnection]):
         routes = self.routes
         unseal = self._unseal
         received = 0
-        overflow: Counter[bytes] = Counter()
+        others = []
         for reply in replies:
-            if type(reply) is not Content:
-                self._confirm(reply)
-                continue
-            if reply.channel == _DEAD_LETTERS:
-                overflow[_original_key(reply)] += 1
+            if type(reply) is not Content or reply.channel == _DEAD_LETTERS:
+                others.append(reply)
                 continue
             received += 1
             self._delivered = reply.tag
             payload = reply.body
             self._unacknowledged_bytes += len(payload)
-            inboxes = routes.get(reply.key)
-            if inboxes is None:
-                continue  # unsubscribed a moment ago
+            inboxes = routes.get(reply.key, ())  # none: unsubscribed a moment ago
             if unseal is not None:
                 try:
                     payload = unseal(payload)
@@ -126,11 +121,22 @@ class RabbitSubscriber(LinkedSubscriber[RabbitConnection]):
                     continue
             for inbox in inboxes:
                 inbox.put(payload)
-        if overflow:
-            self._on_overflow(overflow)
         self._unacknowledged += received
         self.stats.received += received
+        if others:
+            self._read_others(others)
         self._hold_back(received)
+
+    def _read_others(self, replies: list[Any]) -> None:
+        """Confirmations, and what the queue had to drop."""
+        overflow: Counter[bytes] = Counter()
+        for reply in replies:
+            if type(reply) is Content:
+                overflow[_original_key(reply)] += 1
+            else:
+                self._confirm(reply)
+        if overflow:
+            self._on_overflow(overflow)
 
     def _hold_back(self, received: int) -> None:
         """Stop reading if a node has enough; else let the broker go on."""

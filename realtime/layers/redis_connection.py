@@ -4,47 +4,31 @@ subscribing."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import socket
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import Any
 
 import hiredis
 
 from realtime.layers.addresses import Address
-
-Replies = Callable[[list[Any]], None]
-
-# A dead peer is noticed by TCP itself after 5 + 3 * 2 s, or when something sent stays unacknowledged for 10
-# s.
-_KEEPALIVE = {"TCP_KEEPIDLE": 5, "TCP_KEEPINTVL": 2, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
+from realtime.layers.linked_connection import LinkedConnection, Replies
 
 
 class RedisRefused(ConnectionError):
     """Redis answered, but with an error."""
 
 
-class RedisConnection(asyncio.Protocol):
+class RedisConnection(LinkedConnection):
     """Everything that came in one read is handed over as one list. `lost` is done when the connection is
     gone."""
 
     def __init__(self, on_replies: Replies | None = None) -> None:
+        super().__init__(on_replies)
         self._reader = hiredis.Reader()
         self._asked: asyncio.Future[list[Any]] | None = None  # `ask` waits for replies, before `on_replies` gets them
         self._answers: list[Any] = []
         self._wanted = 0
-        self._transport: asyncio.Transport | None = None
-        self._paused = False
-        self.on_replies = on_replies
-        self.lost: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     # asyncio.Protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        sock = transport.get_extra_info("socket")
-        if sock is not None and sock.family != socket.AF_UNIX:
-            _keep_alive(sock)
 
     def data_received(self, data: bytes) -> None:
         reader = self._reader
@@ -63,17 +47,11 @@ class RedisConnection(asyncio.Protocol):
             self.on_replies(replies)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._transport = None
-        if not self.lost.done():
-            self.lost.set_result(exc)
+        super().connection_lost(exc)
         if self._asked is not None and not self._asked.done():
             self._asked.set_exception(exc or ConnectionResetError("Redis closed the connection"))
 
     # For its owner
-
-    def write(self, data: bytes) -> None:
-        if self._transport is not None:
-            self._transport.write(data)
 
     async def ask(self, *commands: tuple[str, ...]) -> list[Any]:
         """Send commands and wait for as many replies; only before `on_replies` is set."""
@@ -86,38 +64,6 @@ class RedisConnection(asyncio.Protocol):
             return await self._asked
         finally:
             self._asked = None
-
-    def pause(self) -> None:
-        """Stop reading: TCP then holds Redis back."""
-        if self._transport is not None and not self._paused:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def resume(self) -> None:
-        if self._transport is not None and self._paused:
-            self._paused = False
-            self._transport.resume_reading()
-
-    @property
-    def is_paused(self) -> bool:
-        return self._paused
-
-    @property
-    def is_lost(self) -> bool:
-        return self.lost.done()
-
-    def abort(self, error: Exception | None = None) -> None:
-        """Give the connection up now; nothing more is read from it."""
-        if not self.lost.done():
-            self.lost.set_result(error)
-        self.on_replies = None
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.abort()
-
-    def close(self) -> None:
-        """Redis needs no farewell."""
-        self.abort(ConnectionError("closed"))
 
     def _answer(self, replies: list[Any]) -> None:
         self._answers += replies
@@ -193,12 +139,3 @@ async def _find_master(address: Address) -> tuple[str, int]:
             return reply[0].decode(), int(reply[1])
         trouble.append(f"{sentinel}: knows no master {address.master_name!r}")
     raise RedisRefused("; ".join(trouble))
-
-
-def _keep_alive(sock: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for option, value in _KEEPALIVE.items():
-            if hasattr(socket, option):
-                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

@@ -1,4 +1,4 @@
-"""One cluster of three nodes behind nginx for each kind of backplane."""
+"""One cluster of three nodes behind nginx for each kind of backplane, for all tests here."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Kind:
     """One kind of backplane."""
 
     name: str
-    fixture: str  # a server that the tests may kill, of module or session scope
+    fixture: str  # a server that the tests may kill, of package or session scope
     has_common_order: bool  # all members of a room see the same sequence
 
 
@@ -32,19 +32,19 @@ KINDS = [
 ]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def module_redis() -> Iterator[RedisServer]:
     with RedisServer() as server:
         yield server
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=lambda kind: kind.name)
+@pytest.fixture(scope="package", params=KINDS, ids=lambda kind: kind.name)
 def kind(request: pytest.FixtureRequest) -> Kind:
     chosen: Kind = request.param
     return chosen
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def broker(kind: Kind, request: pytest.FixtureRequest) -> Server:
     """The server under the cluster; whoever harms it mends it."""
     server: Server = request.getfixturevalue(kind.fixture)
@@ -54,7 +54,7 @@ def broker(kind: Kind, request: pytest.FixtureRequest) -> Server:
     return server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def module_cluster(broker: Server) -> Iterator[Cluster]:
     environment = {
         "REALTIME_HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
