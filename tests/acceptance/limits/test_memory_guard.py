@@ -40,7 +40,7 @@ def test_a_node_over_its_memory(server: str, start_nodes: StartNodes, new_peer: 
     assert node.log.count("memory_evictions_stopped") == 1
     assert metric(node, "realtime_memory_over") == 1
     warnings = re.findall(
-        rf"WARNING realtime\.occupancy memory_over {FIGURES} freed_bytes=-?\d+ \S+ closing=(\d+)", node.log
+        rf"WARNING \S+ realtime\.occupancy memory_over {FIGURES} freed_bytes=-?\d+ \S+ closing=(\d+)", node.log
     )
     assert sum(int(closing) for *_, closing in warnings) == closed
     assert max(int(closing) for *_, closing in warnings) <= CLIENTS // 10
@@ -53,7 +53,7 @@ def test_a_node_with_enough_memory(start_nodes: StartNodes, new_peer: NewPeer) -
     cluster = start_nodes("daphne", MEMORY_CHECK_SECONDS=0.5, EVICT_INACTIVE_SECONDS=0)
     node = cluster.nodes[0]
     peers = [new_peer(node) for _ in range(3)]
-    looks = rf"INFO    realtime\.occupancy memory {FIGURES}"
+    looks = rf"INFO    \S+ realtime\.occupancy memory {FIGURES}"
     seen = len(re.findall(looks, node.log))
     node.wait_until(lambda: len(re.findall(looks, node.log)) >= seen + 3, "looking at its memory")
     connections, resident, limit = map(int, re.findall(looks, node.log)[-1])

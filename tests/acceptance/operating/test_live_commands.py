@@ -198,6 +198,18 @@ async def test_a_node_that_does_not_answer_is_named(module_cluster: Cluster, tri
     assert (await ask(module_cluster, "list_nodes"))["silent"] == []
 
 
+async def _until_named(cluster: Cluster) -> dict[str, Any]:
+    """The list of rooms once the database named who is silent: on a busy machine it may take too long for one call."""
+    async with asyncio.timeout(40):
+        while True:
+            found: dict[str, Any] = json.loads(
+                await asyncio.to_thread(cluster.manage, "rooms", "--json", "--within", "3")
+            )
+            assert found["is_partial"]
+            if found["silent"]:
+                return found
+
+
 async def test_the_only_node_is_named_from_the_database(start_cluster: StartCluster) -> None:
     """Nobody answers who could name it: its row does. A node that ended is not missed."""
     cluster = start_cluster(nodes=2)
@@ -207,7 +219,7 @@ async def test_the_only_node_is_named_from_the_database(start_cluster: StartClus
     frozen = cluster.nodes[1]
     frozen.pause()
     try:
-        listed = json.loads(await asyncio.to_thread(cluster.manage, "rooms", "--json", "--within", "3"))
+        listed = await _until_named(cluster)
     finally:
         frozen.resume()
     assert listed["is_partial"]
