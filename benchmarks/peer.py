@@ -162,6 +162,7 @@ def _token() -> str:
 
 def _our_environment(site: Site) -> Mapping[str, str]:
     return {
+        "REALTIME_CONNECTIONS_MAX": "20000",  # above the 10,000 of the biggest scenario
         "DJANGO_SETTINGS_MODULE": "config.settings",
         "DJANGO_DEBUG": "1",
         "DJANGO_SECRET_KEY": SECRET_KEY,

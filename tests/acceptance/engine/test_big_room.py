@@ -37,7 +37,12 @@ class BigRoom:
 
 @pytest.fixture(scope="module", params=SIZES)
 def big_room(redis_server: RedisServer, request: pytest.FixtureRequest) -> Iterator[BigRoom]:
-    environment = {"REALTIME_TRACKING_IS_ON": "0", "LOG_LEVEL": "WARNING", "REALTIME_PING_INTERVAL_SECONDS": "3600"}
+    environment = {
+        "LOG_LEVEL": "WARNING",
+        "REALTIME_CONNECTIONS_MAX": "20_000",
+        "REALTIME_PING_INTERVAL_SECONDS": "3600",
+        "REALTIME_TRACKING_IS_ON": "0",
+    }
     with use_application(Cluster(redis_server.url, nodes=1, environment=environment), APPLICATION) as cluster:
         node = cluster.nodes[0]
         with Crowd(node.port, request.param, "big") as crowd:
