@@ -1,0 +1,87 @@
+"""A cluster of three nodes on Redis and SQLite, under everything at once, for a minute or as long as wanted.
+
+`SOAK_SECONDS` is how long (60; `make soak` takes 300). The seed is printed, and `--seed` repeats the program.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.acceptance.crash.rows import connection_rows
+from tests.acceptance.nodes import assert_no_traceback
+from tests.acceptance.soak.program import Act, Disturbance, draw
+from tests.acceptance.soak.rows import assert_closed_once_per_life, watch_rows
+from tests.acceptance.soak.soak import Soak
+from tests.acceptance.soak.vitals import Held
+from tests.conftest import StartCluster
+from tests.support.servers import RedisServer
+
+SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
+MIB = 1024 * 1024
+GROWTH_BYTES = 4 * MIB
+SPARE_FILES = 3
+WARM_ROUNDS = 3  # a share of the rounds: one in three
+ENVIRONMENT = {
+    "REALTIME_HEARTBEAT_SECONDS": "1",
+    "REALTIME_NODE_TIMEOUT_SECONDS": "4",
+    "REALTIME_TRACKING_FLUSH_SECONDS": "0.2",
+    "REALTIME_TRACKING_REFRESH_SECONDS": "1",
+    "REALTIME_BACKLOG_MAX_BYTES": "262144",
+    "REALTIME_PING_INTERVAL_SECONDS": "5",
+}
+"""A quarter of the default times; and a backlog that a client which does not read can exceed in a second."""
+
+
+@pytest.mark.slow
+async def test_everything_at_once(
+    start_cluster: StartCluster, own_redis: RedisServer, rng: random.Random, pytestconfig: pytest.Config
+) -> None:
+    """Whatever clients, nodes and Redis do: nothing is lost without a word, rows and figures are right at every look,
+    nobody is left at the end, and what the nodes hold that lived through all of it does not grow."""
+    print(f"seed {pytestconfig.option.seed}, {SECONDS:g} s")
+    program = draw(rng, SECONDS)
+    cluster = start_cluster(nodes=3, redis=own_redis, environment=ENVIRONMENT)
+    watch_rows(cluster)
+    soak = Soak(cluster, own_redis, rng)
+    for number, round_ in enumerate(program, 1):
+        await soak.run(round_)
+        print(f"round {number}: {round_.disturbance.name:10} {said(soak)}")
+    await soak.finish()
+    print(f"the end:             {said(soak)}")
+    rows = connection_rows(cluster)
+    assert not any(row.is_live for row in rows.values())
+    reopened = assert_closed_once_per_life(cluster, rows)
+    print(f"{len(rows)} rows, {reopened} reopened; {soak.ledger.acked} acknowledged, {soak.ledger.came} arrived")
+    assert_no_traceback(cluster)
+    assert soak.told > 0
+    assert reopened > 0
+    for node in range(2):  # these lived through all of it
+        assert_flat([look[node] for look in soak.looks])
+
+
+def said(soak: Soak) -> str:
+    look = soak.looks[-1]
+    return (
+        f"{len(soak.welcomed)} connections so far, {len(soak.talkers)} there;"
+        f" MiB {[round(each.memory / MIB, 1) for each in look]}, files {[each.files for each in look]},"
+        f" threads {[each.threads for each in look]}"
+    )
+
+
+def assert_flat(looks: list[Held]) -> None:
+    """ """
+    warm = max(2, len(looks) // WARM_ROUNDS)
+    assert max(look.memory for look in looks[warm:]) < max(look.memory for look in looks[:warm]) + GROWTH_BYTES
+
+
+def test_a_seed_is_a_program() -> None:
+    """The same seed gives the same rounds, another one others; each program has all that can happen."""
+    one, again, other = (draw(random.Random(seed), 60) for seed in (1, 1, 2))
+    assert one == again
+    assert one != other
+    for program in (one, other):
+        assert {round_.disturbance for round_ in program} == set(Disturbance)
+        assert {step.act for round_ in program for step in round_.steps} == set(Act)
