@@ -10,8 +10,6 @@ import json
 import os
 import random
 import socket
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -237,7 +235,7 @@ class PasserBy:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await client._shake_hands(port)
         except BaseException:
-            writer.transport.abort()
+            client._cut()
             raise
         writer.write(b"".join(command("join", room=room) for room in rooms))
         return client
@@ -266,33 +264,26 @@ class PasserBy:
         with contextlib.suppress(ConnectionError):
             self._writer.write(command(**fields))
 
-    def leave(self, rng: random.Random) -> None:
-        """In one of four ways: cut off; closed without waiting; closed with its half only; gone with data unread."""
-        ways: list[Callable[[], None]] = [self._cut, self._close, self._close_and_end, self._vanish]
-        rng.choice(ways)()
-
-    def _cut(self) -> None:
-        self.ways_out = {1006}
-        self._writer.transport.abort()
-
-    def _close(self) -> None:
-        self.ways_out = {1000, 1006}  # our end may be gone before the answer is written
+    async def leave(self, rng: random.Random) -> None:
+        """In one of three ways: without a word; closed, and gone at once; closed, with the answer waited for."""
+        way = rng.randrange(3)
+        if way == 0:
+            self.ways_out = {1006}
+            self._cut()
+            return
+        self.ways_out = {1000, 1006}  # what is unread here makes a reset of our end, which may overtake the close
         self._writer.write(close())
+        if way == 2:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(1):
+                    while await self._reader.read(4096):
+                        pass
         self._writer.close()
 
-    def _close_and_end(self) -> None:
-        self.ways_out = {1000, 1006}
-        self._writer.write(close())
-        with contextlib.suppress(OSError, RuntimeError):
-            self._writer.write_eof()
-        asyncio.get_running_loop().call_later(1.0, self._writer.transport.abort)
-
-    def _vanish(self) -> None:
-        self.ways_out = {1006}
-        raw = self._writer.get_extra_info("socket")
-        with contextlib.suppress(OSError):
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    def _cut(self) -> None:
+        """What is unread makes it a reset."""
         self._writer.transport.abort()
+        self._writer.close()
 
     async def read_for(self, count: int) -> None:
         """Some of what waits, and then no more."""

@@ -15,7 +15,7 @@ LOOK_SECONDS = 2.0
 STEP_SECONDS = 0.04
 ROUNDS_MIN = 6
 ROOMS = tuple(f"room {number}" for number in range(8))
-CROWD = 60
+CROWD = 100
 """Passers-by that connect at the same moment."""
 
 

@@ -25,7 +25,6 @@ from tests.support.servers import RedisServer
 
 LEAST, MOST = 20, 60  # clients that talk, at any moment
 OUTAGE_SECONDS = 1.5
-FREEZE_SECONDS = 6.0  # the node timeout, and half of it again
 SETTLE_SECONDS = 40.0  # for what takes five, on a busy machine
 FLOOD_BYTES = 8_192
 NARROW = "read by half"  # the room of those that do not read
@@ -44,7 +43,6 @@ class Soak:
         self.rng = rng
         self.ledger = Ledger()
         self.talkers: list[Talker] = []
-        self.passers_by: list[PasserBy] = []
         self.half_readers: list[PasserBy] = []
         self.welcomed: set[str] = set()
         self.broken_off = 0  # connections that failed before their welcome; they may have a row
@@ -127,9 +125,8 @@ class Soak:
     async def _pass_by(self, node: DaphneNode, room: str) -> None:
         client = await self._connected(PasserBy.connect(node.port, room, f"{room} too"))
         if client is not None:
-            self.passers_by.append(client)
             await asyncio.sleep(self.rng.uniform(0, 0.5))
-            self._leave(client)
+            await self._leave(client)
 
     async def _read_half(self, node: DaphneNode, count: int) -> None:
         client = await self._connected(PasserBy.connect(node.port, NARROW, receive_buffer=4096))
@@ -138,7 +135,7 @@ class Soak:
             await client.read_for(count)
             await asyncio.sleep(self.rng.uniform(0.5, 2))
             self.half_readers.remove(client)
-            self._leave(client)
+            await self._leave(client)
 
     async def _connected(self, connecting: Awaitable[ClientT]) -> ClientT | None:
         """The client, or None when its node is not there or went away meanwhile."""
@@ -150,8 +147,8 @@ class Soak:
         self.welcomed.add(client.id)
         return client
 
-    def _leave(self, client: PasserBy) -> None:
-        client.leave(self.rng)
+    async def _leave(self, client: PasserBy) -> None:
+        await client.leave(self.rng)
         self.ends[client.id] = client.ways_out | UNEXPECTED
 
     def _gone(self, client: Talker, code: int) -> None:
@@ -172,9 +169,7 @@ class Soak:
             case Disturbance.STANDSTILL:
                 await self._without_redis(self.redis.pause, self.redis.resume)
             case Disturbance.FREEZE:
-                sleeper.pause()
-                await asyncio.sleep(FREEZE_SECONDS)  # the promise is about this time
-                sleeper.resume()
+                await self._frozen(sleeper)
             case Disturbance.KILL:
                 await asyncio.to_thread(self._kill, mortal)
                 await asyncio.to_thread(mortal.start)
@@ -182,12 +177,23 @@ class Soak:
                 assert await asyncio.to_thread(mortal.stop, SETTLE_SECONDS) == 0
                 await asyncio.to_thread(mortal.start)
 
+    async def _frozen(self, node: DaphneNode) -> None:
+        """Until the others have taken it for dead."""
+        node_id = self._id_of(node)
+        node.pause()
+        try:
+            await eventually(lambda: node_states(self.cluster)[node_id] == "dead", "it is dead", SETTLE_SECONDS)
+        finally:
+            node.resume()
+
     def _kill(self, node: DaphneNode) -> None:
-        written = set(connection_rows(self.cluster))
+        self.written[self._id_of(node)] = set(connection_rows(self.cluster))
+        node.kill()
+
+    def _id_of(self, node: DaphneNode) -> str:
         lives = [key for key, state in node_states(self.cluster).items() if state not in ("stopped", "dead")]
         (node_id,) = (key for key in lives if self._is_on(node, key))
-        self.written[node_id] = written
-        node.kill()
+        return node_id
 
     async def _without_redis(self, end: Callable[[], None], begin: Callable[[], object]) -> None:
         self._is_interrupted = True
@@ -233,7 +239,7 @@ class Soak:
         await self._until_complete()
         await self._until_right()
         self._judge(before if disturbance is Disturbance.OUTAGE else [])
-        self.looks.append([held(node) for node in self.cluster.nodes])
+        self.looks.append([self._held(node) for node in self.cluster.nodes])
         self.ledger.forget({talker.id for talker in self.talkers})
         for talker in self.talkers:
             talker.missed = 0
@@ -320,6 +326,9 @@ class Soak:
         """Whether its node was killed before it had written this row."""
         node_id = connection_id.rpartition(".")[0]
         return node_id in self.written and connection_id not in self.written[node_id]
+
+    def _held(self, node: DaphneNode) -> Held:
+        return held(node.pid, clients=sum(self._is_on(node, talker.node) for talker in self.talkers))
 
     def _is_on(self, node: DaphneNode, node_id: str) -> bool:
         return node_id.startswith(f"{node.name}-")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections import Counter
 
 import pytest
 
@@ -21,9 +22,10 @@ from tests.support.servers import RedisServer
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "60"))
 MIB = 1024 * 1024
-GROWTH_BYTES = 4 * MIB
-SPARE_FILES = 3
-WARM_ROUNDS = 3  # a share of the rounds: one in three
+GROWTH_BYTES = 3 * MIB
+MORE_FILES = 6
+MORE_THREADS = 2
+WARM_SHARE = 3  # one round in three is for warming up
 ENVIRONMENT = {
     "REALTIME_HEARTBEAT_SECONDS": "1",
     "REALTIME_NODE_TIMEOUT_SECONDS": "4",
@@ -53,6 +55,7 @@ async def test_everything_at_once(
     print(f"the end:             {said(soak)}")
     rows = connection_rows(cluster)
     assert not any(row.is_live for row in rows.values())
+    print(f"close codes: {sorted(Counter(row.close_code for row in rows.values()).items())}")
     reopened = assert_closed_once_per_life(cluster, rows)
     print(f"{len(rows)} rows, {reopened} reopened; {soak.ledger.acked} acknowledged, {soak.ledger.came} arrived")
     assert_no_traceback(cluster)
@@ -72,9 +75,19 @@ def said(soak: Soak) -> str:
 
 
 def assert_flat(looks: list[Held]) -> None:
-    """ """
-    warm = max(2, len(looks) // WARM_ROUNDS)
-    assert max(look.memory for look in looks[warm:]) < max(look.memory for look in looks[:warm]) + GROWTH_BYTES
+    """After the warm-up none of the three grows beyond what it was at its highest until then, but for a little.
+
+    Memory: a heap has holes, so that it moves by some hundred KiB from look to look. 3 MiB are far above that. In a
+    minute a node sees a thousand clients or more after its warm-up, so that 3 KiB kept for each would show; a
+    connection that is not let go takes 9. The limit stays the same for longer runs, which find smaller leaks.
+    Files and threads: a thread that talks to the database may come late, and opens three files in SQLite. Sockets of
+    clients that stay open would be hundreds.
+    """
+    warm = max(2, len(looks) // WARM_SHARE)
+    before, after = looks[:warm], looks[warm:]
+    assert max(look.memory for look in after) < max(look.memory for look in before) + GROWTH_BYTES
+    assert max(look.files for look in after) <= max(look.files for look in before) + MORE_FILES
+    assert max(look.threads for look in after) <= max(look.threads for look in before) + MORE_THREADS
 
 
 def test_a_seed_is_a_program() -> None:

@@ -12,18 +12,18 @@ from tests.support.cluster import DaphneNode
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """At a moment of rest. ``files``: open ones, sockets of clients included."""
+    """At a moment of rest. ``files``: open ones, without the sockets of clients."""
 
     memory: int
     files: int
     threads: int
 
 
-def held(node: DaphneNode) -> Held:
-    process = Path(f"/proc/{node.pid}")
+def held(pid: int, *, clients: int) -> Held:
+    process = Path(f"/proc/{pid}")
     return Held(
-        memory=resident_bytes(node.pid),
-        files=len(list((process / "fd").iterdir())),
+        memory=resident_bytes(pid),
+        files=len(list((process / "fd").iterdir())) - clients,
         threads=len(list((process / "task").iterdir())),
     )
 
