@@ -4,20 +4,22 @@
 #   make test    the whole suite                 make test-all   with the slow ones
 #   make unit    the fast, pure part             make check      format, lint, types, imports, migrations
 #   make bench   the published numbers           make bench-quick
+#   make soak    three nodes under everything that goes wrong, for SOAK_SECONDS (300)
 #
 # Variables of `make run`: BACKPLANE (redis, rabbitmq, kafka or memory), BALANCER (nginx or haproxy), PORT (8080),
 # INTERNAL_PORT (8090), NODE_PORT (8081, the first), NODES (3), RUN_DIR (var/run).
-# Variables of the tests: TESTS (what to run), PYTEST_ARGS.
+# Variables of the tests: TESTS (what to run), PYTEST_ARGS; of `make soak`: SOAK_SECONDS, PYTEST_ARGS.
 
 SHELL := /bin/sh
 SYSTEM_PYTHON ?= python3
 VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 TESTS ?= tests
+SOAK_SECONDS ?= 300
 PYTEST := $(PYTHON) -W error::SyntaxWarning -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help environment test-packages bench-packages run test test-all unit check format bench bench-quick clean
+.PHONY: help environment test-packages bench-packages run test test-all soak unit check format bench bench-quick clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -41,6 +43,9 @@ test: environment test-packages
 
 test-all: environment test-packages
 	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
+
+soak: environment test-packages
+	SOAK_SECONDS=$(SOAK_SECONDS) $(PYTEST) -s $(PYTEST_ARGS) tests/acceptance/soak
 
 unit: environment
 	$(PYTEST) $(PYTEST_ARGS) tests/unit

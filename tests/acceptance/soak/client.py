@@ -58,6 +58,7 @@ class Talker:
         self.node: str = welcome["node"]
         self.ledger = ledger
         self.is_leaving = False  # it was told to close or to abort
+        self.is_unwanted = False  # an operator ends it
         self.missed = 0  # notices since the last look
         self.asked: dict[int, Asked] = {}
         self.stays: dict[str, Stay] = {}  # by audience

@@ -31,8 +31,9 @@ class Act(Enum):
     BROADCAST = 40
     WHISPER = 130  # in private
     CROWD = 40
-    HALF_READ = 20
-    FLOOD = 20  # into the room of those that read half
+    DISCONNECT = 5  # from outside, with manage.py
+    HALF_READ = 60
+    FLOOD = 40  # into the room of those that read half
 
 
 class Disturbance(Enum):

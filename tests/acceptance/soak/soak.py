@@ -20,7 +20,7 @@ from tests.acceptance.soak.ledger import Ledger
 from tests.acceptance.soak.program import CROWD, Act, Disturbance, Round, Step
 from tests.acceptance.soak.rows import wrong_ends
 from tests.acceptance.soak.vitals import Held, figures, held
-from tests.support.cluster import Cluster, DaphneNode
+from tests.support.cluster import Cluster, DaphneNode, run_manage
 from tests.support.servers import RedisServer
 
 LEAST, MOST = 20, 60  # clients that talk, at any moment
@@ -82,7 +82,7 @@ class Soak:
                 self._start(self._read_half(node, step.count))
             case Act.FLOOD:
                 for reader in self.half_readers[-1:]:
-                    for _ in range(20 * step.count):
+                    for _ in range(40 * step.count):
                         reader.say(type="room", room=NARROW, data="x" * FLOOD_BYTES)
             case _ if talkers:
                 await self._use(step, talkers)
@@ -96,6 +96,9 @@ class Soak:
             case Act.ABORT if len(talkers) > LEAST:
                 self._gone(client, 1006)
                 client.abort()
+            case Act.DISCONNECT if len(talkers) > LEAST:
+                client.is_unwanted = True
+                self._start(self._disconnect(client))
             case Act.JOIN:
                 await client.join(step.room)
             case Act.LEAVE:
@@ -133,7 +136,7 @@ class Soak:
         if client is not None:
             self.half_readers.append(client)
             await client.read_for(count)
-            await asyncio.sleep(self.rng.uniform(0.5, 2))
+            await asyncio.sleep(self.rng.uniform(0.5, 4))
             self.half_readers.remove(client)
             await self._leave(client)
 
@@ -147,6 +150,13 @@ class Soak:
         self.welcomed.add(client.id)
         return client
 
+    async def _disconnect(self, client: Talker) -> None:
+        """It may come late, or never, when the client's node or Redis is not there."""
+        done = await asyncio.to_thread(run_manage, self.cluster.environment, "disconnect", client.id)
+        if "1 disconnected" in done.stdout:
+            async with asyncio.timeout(SETTLE_SECONDS):
+                await asyncio.wait([client.reader])
+
     async def _leave(self, client: PasserBy) -> None:
         await client.leave(self.rng)
         self.ends[client.id] = client.ways_out | UNEXPECTED
@@ -155,8 +165,12 @@ class Soak:
         """It is about to go. What it missed in an outage it may not have been told yet."""
         if not self._is_interrupted:
             client.judge(is_over=True)
+        self.ends[client.id] = {code} | self._other_ends(client)
+
+    def _other_ends(self, client: Talker) -> set[int]:
+        """How it may end that does not go by itself."""
         is_mortal = self._is_on(self.cluster.nodes[-1], client.node)
-        self.ends[client.id] = {code} | (UNEXPECTED if is_mortal else set())
+        return (UNEXPECTED if is_mortal else set()) | ({1008} if client.is_unwanted else set())
 
     # Disturbances
 
@@ -247,14 +261,14 @@ class Soak:
                 stay.begin()
 
     def _bury(self, *, is_interrupted: bool) -> None:
-        """Take out who has gone. Only the mortal node's clients may have gone without wanting to."""
+        """Take out who has gone. Nobody may have gone without wanting to, but for clients of the mortal node and those
+        that an operator ended."""
         for talker in [talker for talker in self.talkers if not talker.is_open]:
             self.talkers.remove(talker)
             talker.raise_wrong()
             if not talker.is_leaving:
-                assert self._is_on(self.cluster.nodes[-1], talker.node), (talker.id, talker.close_code)
-                assert talker.close_code in UNEXPECTED, (talker.id, talker.close_code)
-                self.ends[talker.id] = UNEXPECTED
+                assert talker.close_code in self._other_ends(talker), (talker.id, talker.close_code)
+                self.ends[talker.id] = self._other_ends(talker)
                 if not is_interrupted:
                     talker.judge(is_over=True)
 

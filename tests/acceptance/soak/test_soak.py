@@ -25,7 +25,8 @@ MIB = 1024 * 1024
 GROWTH_BYTES = 3 * MIB
 MORE_FILES = 6
 MORE_THREADS = 2
-WARM_SHARE = 3  # one round in three is for warming up
+WARM_SHARE = 3  # one round in three is for warming up, but WARM_LEAST at least
+WARM_LEAST = 3
 ENVIRONMENT = {
     "REALTIME_HEARTBEAT_SECONDS": "1",
     "REALTIME_NODE_TIMEOUT_SECONDS": "4",
@@ -83,7 +84,7 @@ def assert_flat(looks: list[Held]) -> None:
     Files and threads: a thread that talks to the database may come late, and opens three files in SQLite. Sockets of
     clients that stay open would be hundreds.
     """
-    warm = max(2, len(looks) // WARM_SHARE)
+    warm = max(WARM_LEAST, len(looks) // WARM_SHARE)
     before, after = looks[:warm], looks[warm:]
     assert max(look.memory for look in after) < max(look.memory for look in before) + GROWTH_BYTES
     assert max(look.files for look in after) <= max(look.files for look in before) + MORE_FILES
