@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, auto
 
 ROUND_SECONDS = 8.0  # of steps; the look that follows takes two more, or as long as the cluster needs to be whole
 LOOK_SECONDS = 2.0
@@ -20,20 +20,37 @@ CROWD = 100
 
 
 class Act(Enum):
-    """What a step does; its value is how often, in a thousand steps."""
+    """What a step does."""
 
-    CONNECT = 120
-    CLOSE = 45  # properly
-    ABORT = 45  # without a word
-    JOIN = 150
-    LEAVE = 60
-    TALK = 330  # to a room
-    BROADCAST = 40
-    WHISPER = 130  # in private
-    CROWD = 40
-    DISCONNECT = 5  # from outside, with manage.py
-    HALF_READ = 60
-    FLOOD = 40  # into the room of those that read half
+    CONNECT = auto()
+    CROWD = auto()  # many at the same moment, who soon go
+    CLOSE = auto()  # properly
+    ABORT = auto()  # without a word
+    DISCONNECT = auto()  # by an operator, with manage.py
+    JOIN = auto()
+    LEAVE = auto()
+    TALK = auto()  # to a room
+    BROADCAST = auto()
+    WHISPER = auto()  # in private
+    HALF_READ = auto()  # one that stops reading
+    FLOOD = auto()  # into the room of those that read half
+
+
+WEIGHTS = {
+    Act.CONNECT: 120,
+    Act.CROWD: 30,
+    Act.CLOSE: 45,
+    Act.ABORT: 45,
+    Act.DISCONNECT: 5,
+    Act.JOIN: 150,
+    Act.LEAVE: 60,
+    Act.TALK: 330,
+    Act.BROADCAST: 30,
+    Act.WHISPER: 130,
+    Act.HALF_READ: 60,
+    Act.FLOOD: 20,
+}
+"""How often each is, among a thousand steps or so."""
 
 
 class Disturbance(Enum):
@@ -82,10 +99,9 @@ def draw(rng: random.Random, seconds: float) -> list[Round]:
 
 
 def _round(rng: random.Random, disturbance: Disturbance) -> Round:
-    acts, weights = list(Act), [act.value for act in Act]
     steps = []
     for number in range(round(ROUND_SECONDS / STEP_SECONDS)):
-        act = rng.choices(acts, weights)[0]
+        act = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))[0]
         steps.append(
             Step(
                 at=number * STEP_SECONDS,
