@@ -315,8 +315,12 @@ class Node:
     async def _look_at_backlogs(self) -> None:
         while True:
             await asyncio.sleep(self.settings.backlog_grace_seconds / 3.7)
-            for member in list(self._backlogged.values()):
-                self._evict_if_slow(member)
+            self._evict_slow()
+
+    def _evict_slow(self) -> None:
+        """Apart from the loop above, which would keep the last of them in a variable while it sleeps."""
+        for member in list(self._backlogged.values()):
+            self._evict_if_slow(member)
 
     def _evict_if_slow(self, member: Member) -> None:
         if member.writer.is_closing:
