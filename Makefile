@@ -45,7 +45,7 @@ test-all: environment test-packages
 	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
 
 soak: environment test-packages
-	SOAK_SECONDS=$(SOAK_SECONDS) $(PYTEST) -s $(PYTEST_ARGS) tests/acceptance/soak
+	SOAK_SECONDS=$(SOAK_SECONDS) $(PYTEST) -s -o faulthandler_timeout=0 $(PYTEST_ARGS) tests/acceptance/soak
 
 unit: environment
 	$(PYTEST) $(PYTEST_ARGS) tests/unit

@@ -253,7 +253,7 @@ class Soak:
         await self._until_complete()
         await self._until_right()
         self._judge(before if disturbance is Disturbance.OUTAGE else [])
-        self.looks.append([self._held(node) for node in self.cluster.nodes])
+        self.looks.append([await self._held(node) for node in self.cluster.nodes])
         self.ledger.forget({talker.id for talker in self.talkers})
         for talker in self.talkers:
             talker.missed = 0
@@ -341,8 +341,14 @@ class Soak:
         node_id = connection_id.rpartition(".")[0]
         return node_id in self.written and connection_id not in self.written[node_id]
 
-    def _held(self, node: DaphneNode) -> Held:
-        return held(node.pid, clients=sum(self._is_on(node, talker.node) for talker in self.talkers))
+    async def _held(self, node: DaphneNode) -> Held:
+        """When nothing is left of clients who are gone; a peer that does not answer a close takes some seconds."""
+        clients = sum(self._is_on(node, talker.node) for talker in self.talkers)
+        deadline = time.monotonic() + SETTLE_SECONDS
+        while (found := await asyncio.to_thread(held, node, clients=clients)).left:
+            assert time.monotonic() < deadline, f"{node.name} still has {found.left} of clients who are gone"
+            await asyncio.sleep(0.5)
+        return found
 
     def _is_on(self, node: DaphneNode, node_id: str) -> bool:
         return node_id.startswith(f"{node.name}-")

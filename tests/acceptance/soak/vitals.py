@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.acceptance.engine.memory import resident_bytes
 from tests.acceptance.nodes import get
 from tests.support.cluster import DaphneNode
+
+PER_CLIENT = ("connections", "sockets", "writers", "protocols")
+"""Objects of which a node has one for each client."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """At a moment of rest. ``files``: open ones, without the sockets of clients."""
+    """At a moment of rest. ``files`` and ``tasks``: without those of clients. ``left``: of who is gone."""
 
     memory: int
     files: int
     threads: int
+    tasks: int
+    left: dict[str, int]
 
 
-def held(pid: int, *, clients: int) -> Held:
-    process = Path(f"/proc/{pid}")
+def held(node: DaphneNode, *, clients: int) -> Held:
+    process = Path(f"/proc/{node.pid}")
+    said = json.loads(get(f"{node.http_url}/held"))
     return Held(
-        memory=resident_bytes(pid),
+        memory=said["memory"],
         files=len(list((process / "fd").iterdir())) - clients,
         threads=len(list((process / "task").iterdir())),
+        tasks=said["tasks"] - clients,
+        left={name: said[name] - clients for name in PER_CLIENT if said[name] != clients},
     )
 
 
