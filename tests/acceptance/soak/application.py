@@ -5,9 +5,12 @@ Resident memory alone would say little: what was freed after a peak stays with t
 
 from __future__ import annotations
 
+import _sqlite3
 import asyncio
+import ctypes
 import gc
 import json
+import sys
 from typing import Any
 
 from config.asgi import application as served
@@ -40,4 +43,16 @@ def held() -> dict[str, int]:
     memory.trim()
     kinds = [type(each) for each in gc.get_objects()]
     counts = {name: sum(issubclass(kind, wanted) for kind in kinds) for name, wanted in COUNTED.items()}
-    return {"memory": memory.resident_bytes(), "tasks": len(asyncio.all_tasks()), **counts}
+    return {
+        "memory": memory.resident_bytes() - sqlite_bytes(),
+        "blocks": sys.getallocatedblocks(),
+        "tasks": len(asyncio.all_tasks()),
+        **counts,
+    }
+
+
+def sqlite_bytes() -> int:
+    """What SQLite has: it keeps up to 2 MB of pages for each database connection, and gets them as the tables grow."""
+    used = ctypes.CDLL(_sqlite3.__file__).sqlite3_memory_used
+    used.restype = ctypes.c_int64
+    return int(used())

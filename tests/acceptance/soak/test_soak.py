@@ -81,7 +81,8 @@ def said(soak: Soak) -> str:
     look = soak.looks[-1]
     return (
         f"{len(soak.welcomed)} connections so far, {len(soak.talkers)} there;"
-        f" MiB {[round(each.memory / MIB, 1) for each in look]}, files {[each.files for each in look]},"
+        f" MiB {[round(each.memory / MIB, 1) for each in look]}, blocks {[each.blocks for each in look]},"
+        f" files {[each.files for each in look]},"
         f" threads {[each.threads for each in look]}, tasks {[each.tasks for each in look]}"
     )
 
