@@ -15,7 +15,7 @@ from typing import Any
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import DataError, IntegrityError, connections, models, router, transaction
+from django.db import DataError, IntegrityError, connections, models, reset_queries, router, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import F, Value
 from django.db.models.functions import Greatest
@@ -105,7 +105,11 @@ def live_node_ids() -> list[str]:
 
 
 def release(*, is_broken: bool) -> None:
-    """Let go of this thread's database connection, as far as CONN_MAX_AGE says so."""
+    """Let go of this thread's database connection, as far as CONN_MAX_AGE says so.
+
+    With DEBUG Django keeps the text of each query until the next request, which a thread of ours never has.
+    """
+    reset_queries()
     database = connections[database_alias()]
     if is_broken:
         database.close()

@@ -15,7 +15,7 @@ from collections import deque
 from typing import Any
 
 import msgspec
-from django.db import close_old_connections, connections
+from django.db import close_old_connections, connections, reset_queries
 from django.dispatch import Signal
 
 from realtime.instrument import Instrument
@@ -149,6 +149,7 @@ class SignalQueue:
             decoded = {key: _decoded(value) for key, value in arguments.items()}
             results = signal.send_robust(sender=None, **decoded)
             close_old_connections()
+            reset_queries()
             failed = sum(isinstance(result, Exception) for _, result in results)  # Django has logged each of them
         except BaseException:  # a receiver that means to end its thread does not mean this one
             logger.exception("signal_receiver_failed signal=%s", name)

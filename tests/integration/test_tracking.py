@@ -415,6 +415,23 @@ def test_the_thread_ends_and_keeps_no_connection(database: str) -> None:
             assert cursor.fetchone() == (0,)
 
 
+def test_the_thread_keeps_no_queries(database: str, settings: Any) -> None:
+    """With DEBUG Django keeps the text of queries until a request begins: the thread drops them after each write."""
+    settings.DEBUG = True
+    databases: list[Any] = []
+
+    def watch(sender: object, connection: Any, **_: object) -> None:
+        databases.append(connection)
+
+    connection_created.connect(watch)
+    try:
+        run(lambda subject: subject.connection_opened(facts()))
+    finally:
+        connection_created.disconnect(watch)
+    assert Connection.objects.count() == 1
+    assert [len(each.queries_log) for each in databases if each is not connection] == [0]
+
+
 def progress(**values: Any) -> ConnectionProgress:
     known = {"messages_in": 1, "messages_out": 2, "bytes_in": 3, "bytes_out": 2**40, "rooms": 5}
     return ConnectionProgress(**{"last_seen": NOW + 5, **known, **values})
