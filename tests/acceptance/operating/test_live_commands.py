@@ -215,6 +215,12 @@ async def test_the_only_node_is_named_from_the_database(start_cluster: StartClus
     cluster = start_cluster(nodes=2)
     await acquainted(cluster)
     nodes = {node["id"] for node in (await ask(cluster, "list_nodes"))["nodes"]}
+
+    def are_written() -> bool:
+        told = run_manage(cluster.environment, "stats", "--json").stdout
+        return all(name in told for name in nodes)
+
+    await eventually(are_written, "each node has its row", 30)
     assert await asyncio.to_thread(cluster.nodes[0].stop) == 0
     frozen = cluster.nodes[1]
     frozen.pause()
