@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from realtime.layers.inbox import ChannelInbox, Inbox, NodeInbox
-from realtime.layers.link import Link
 from realtime.layers.stats import Stats
 from realtime.layers.wire import Codec
 
@@ -28,11 +27,22 @@ class Watcher(Protocol):
     def dropped(self, count: int) -> None: ...
 
 
+class Upkeep(Protocol):
+    """What keeps the connections of a shard's half: a Link, or whatever has these."""
+
+    @property
+    def is_up(self) -> bool: ...
+
+    def start(self) -> None: ...
+
+    async def wait_until_up(self, seconds: float) -> None: ...
+
+
 class Publisher(Protocol):
     """The publishing half of a shard."""
 
     @property
-    def link(self) -> Link[Any]: ...
+    def link(self) -> Upkeep: ...
 
     def header_for(self, name: bytes) -> bytes:
         """The constant beginning of a command that publishes to this name on the wire."""
@@ -47,7 +57,7 @@ class Subscriber(Protocol):
     """The receiving half of a shard."""
 
     @property
-    def link(self) -> Link[Any]: ...
+    def link(self) -> Upkeep: ...
 
     async def subscribe(self, names: Collection[bytes], inbox: Inbox) -> None:
         """Route `names` to `inbox`; returns when the server has confirmed every one of them."""
@@ -140,7 +150,7 @@ class LinkedLoop(ABC):
                 subscriber.unsubscribe(part, inbox)
 
     @property
-    def links(self) -> list[Link[Any]]:
+    def links(self) -> list[Upkeep]:
         return [half.link for shard in zip(self.subscribers, self.publishers, strict=True) for half in shard]
 
     def resume(self) -> None:
