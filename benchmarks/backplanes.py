@@ -26,6 +26,7 @@ from benchmarks.peer import ours
 from benchmarks.runner import Bench, Group
 from benchmarks.scenario import DATA_BYTES, Options
 from benchmarks.toolchain import HERE, Missing, compile_programs
+from tests.support.kafka import KafkaServer
 from tests.support.rabbitmq import RabbitServer
 from tests.support.servers import RedisServer, Server
 
@@ -42,6 +43,7 @@ HEAD = (
 BROKERS: dict[str, Callable[[], Server]] = {
     "redis": lambda: RedisServer("--maxclients", "20000"),
     "rabbitmq": RabbitServer,
+    "kafka": KafkaServer,
 }
 
 

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 
 from tests.support.cluster import Cluster
+from tests.support.kafka import KafkaServer, archive_classes
 from tests.support.rabbitmq import RabbitServer
 from tests.support.servers import RedisServer
 
 CLUSTERS = pytest.StashKey[list[Cluster]]()
+KAFKA = pytest.StashKey[str]()  # the broker that the run used
 LOG_TAIL = 6_000  # characters of each log that a failed test shows
 StartCluster = Callable[..., Cluster]
 
@@ -66,6 +68,29 @@ def rabbitmq_server(rabbitmq_process: RabbitServer) -> RabbitServer:
     if rabbitmq_process.is_running:
         rabbitmq_process.resume()
     return rabbitmq_process.start()
+
+
+@pytest.fixture(scope="session")
+def kafka_process(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
+    """One Kafka for the run; see `kafka_server`."""
+    archive_classes()
+    with KafkaServer() as server:
+        request.config.stash[KAFKA] = server.broker.name
+        yield server
+
+
+@pytest.fixture
+def kafka_server(kafka_process: KafkaServer) -> KafkaServer:
+    """A Kafka that runs, and has the three topics. The test may kill, pause and restart it."""
+    if kafka_process.is_running:
+        kafka_process.resume()
+    return kafka_process.start().wait_until_ready()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Which broker it was differs from machine to machine."""
+    if broker := config.stash.get(KAFKA, None):
+        terminalreporter.write_line(f"The tests on Kafka ran on {broker}.")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ import pytest
 import pytest_asyncio
 
 from tests.contract.kinds import KINDS, Cluster, Kind
+from tests.support.kafka import KafkaServer
 from tests.support.rabbitmq import RabbitServer
 from tests.support.servers import RedisServer, Server
 
@@ -40,6 +41,17 @@ def rabbitmq_servers(rabbitmq_server: RabbitServer) -> list[RabbitServer]:
 def own_rabbitmq_servers(rabbitmq_server: RabbitServer) -> list[RabbitServer]:
     """The same one: it takes seconds to start, and each test finds it in order."""
     return [rabbitmq_server]
+
+
+@pytest.fixture
+def kafka_servers(kafka_server: KafkaServer) -> list[KafkaServer]:
+    return [kafka_server]
+
+
+@pytest.fixture
+def own_kafka_servers(kafka_server: KafkaServer) -> list[KafkaServer]:
+    """The same one, for the same reason."""
+    return [kafka_server]
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.name)

@@ -12,10 +12,12 @@ from channels_redis.core import RedisChannelLayer as CoreLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer as PubSubLayer
 
 from realtime.layers.backplane import Backplane, backplane_for
+from realtime.layers.kafka import KafkaChannelLayer
 from realtime.layers.memory import MemoryChannelLayer
 from realtime.layers.rabbitmq import RabbitmqChannelLayer
 from realtime.layers.redis import RedisChannelLayer
 from tests.contract.recorder import Recorder
+from tests.support.kafka import PARTITIONS
 from tests.support.rabbitmq import RabbitServer
 from tests.support.servers import RedisServer, Server
 
@@ -39,6 +41,10 @@ def _rabbitmq(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
     return RabbitmqChannelLayer(hosts, prefix, **options)
 
 
+def _kafka(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
+    return KafkaChannelLayer(hosts, prefix, **options)
+
+
 def _in_memory(hosts: list[str], prefix: str, options: dict[str, Any]) -> Any:
     return InMemoryChannelLayer(capacity=CAPACITY, **options)
 
@@ -57,6 +63,8 @@ class Kind:
     checks_names: bool = True
     expires_groups: bool = False
     has_common_order: bool = True  # all subscribers of a group see the same sequence
+    reads_on: bool = False  # after an interruption, where it had stopped: nothing is lost, and subscribing is local
+    probes: int = 0  # groups that prove every part of it; 0: one for each server
     groups_seconds: float = 10.0  # in which it takes 10,000 groups (stock layers: 200)
     subscriptions: Callable[[Cluster], int] | None = None  # how many the servers hold for a cluster, if they say so
 
@@ -74,6 +82,11 @@ def _rabbitmq_bindings(cluster: Cluster) -> int:
     assert isinstance(server, RabbitServer)
     sources = server.control("list_bindings", "--no-table-headers", "source_name").split()
     return sources.count(f"{cluster.prefix}.websocket")
+
+
+def _kafka_routes(cluster: Cluster) -> int:
+    """The broker knows nothing of groups: the nodes choose."""
+    return sum(len(each.routes) for layer in cluster.layers for each in layer.in_this_loop().subscribers)
 
 
 def _memory_groups(cluster: Cluster) -> int:
@@ -95,6 +108,17 @@ KINDS = [
         has_common_order=False,
         groups_seconds=60.0,
         subscriptions=_rabbitmq_bindings,
+    ),
+    Kind(
+        "kafka",
+        _kafka,
+        servers=1,
+        broker="kafka",
+        is_ours=True,
+        reads_on=True,
+        probes=PARTITIONS,
+        groups_seconds=2.0,
+        subscriptions=_kafka_routes,
     ),
     Kind("memory", _memory, servers=0, is_ours=True, groups_seconds=2.0, subscriptions=_memory_groups),
 ]

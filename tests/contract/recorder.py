@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0  # nobody waits so long, unless something is wrong
 
 
 class Recorder:

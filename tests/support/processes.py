@@ -91,8 +91,10 @@ class ServerProcess:
         return self.wait(seconds)
 
     def pause(self) -> None:
-        """SIGSTOP: its sockets stay open, nothing answers."""
+        """SIGSTOP: its sockets stay open, nothing answers. Returns when all its threads stand still: on a busy machine
+        they go on for a moment."""
         self._started().send_signal(signal.SIGSTOP)
+        self.wait_until(lambda: _stands_still(self.pid), "stopped")
 
     def resume(self) -> None:
         self._started().send_signal(signal.SIGCONT)
@@ -119,6 +121,13 @@ class ServerProcess:
         if self.process is None:
             raise ProcessFailed(f"{self.name} was not started")
         return self.process
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether all threads of a process are stopped; True where that cannot be seen."""
+    return all(
+        stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat")
+    )
 
 
 def accepts(port: int) -> bool:
