@@ -15,6 +15,8 @@ from urllib.parse import SplitResult, urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from realtime.layers.kafka_address import Options, parse_hosts
+
 T = TypeVar("T")
 
 TRUE = frozenset({"1", "true", "yes", "on"})
@@ -26,12 +28,14 @@ COUNTED = {
     POSTGRESQL: "django_prometheus.db.backends.postgresql",
 }
 DATABASE_EXAMPLE = "use sqlite:////path/to/file or postgres://user:password@host:5432/name"
-BACKPLANE_EXAMPLE = "use redis://host:6379/0, amqp://user:password@host:5672/ or memory://"
+BACKPLANE_EXAMPLE = "use redis://host:6379/0, amqp://user:password@host:5672/, kafka://host:9092,host:9092 or memory://"
 
 # Channel layers by the scheme of BACKPLANE_URL.
 LAYERS = {
     "amqp": "realtime.layers.rabbitmq.RabbitmqChannelLayer",
     "amqps": "realtime.layers.rabbitmq.RabbitmqChannelLayer",
+    "kafka": "realtime.layers.kafka.KafkaChannelLayer",
+    "kafka+ssl": "realtime.layers.kafka.KafkaChannelLayer",
     "memory": "realtime.layers.memory.MemoryChannelLayer",
     "redis": "realtime.layers.redis.RedisChannelLayer",
     "rediss": "realtime.layers.redis.RedisChannelLayer",
@@ -42,7 +46,10 @@ LAYERS = {
 LIBRARIES = {
     "amqp": ("pamqp", "requirements-rabbitmq.txt"),
     "amqps": ("pamqp", "requirements-rabbitmq.txt"),
+    "kafka": ("aiokafka", "requirements-kafka.txt"),
+    "kafka+ssl": ("aiokafka", "requirements-kafka.txt"),
 }
+KAFKA = ("kafka", "kafka+ssl")
 
 
 def text(name: str, default: str = "") -> str:
@@ -107,7 +114,7 @@ def database(name: str, *, default: str) -> dict[str, Any]:
 
 def channel_layers(name: str, *, default: str, prefix: str) -> dict[str, Any]:
     """Django's CHANNEL_LAYERS, from one backplane URL or several (shards), separated by commas."""
-    urls = words(name, [default])
+    urls = _backplane_urls(words(name, [default]))
     schemes = {_backplane_scheme(name, url) for url in urls}
     layers = {LAYERS[scheme] for scheme in schemes}
     if len(layers) > 1 or ("memory" in schemes and len(urls) > 1):
@@ -150,20 +157,40 @@ def _finite(value: str) -> float:
     return result
 
 
+def _backplane_urls(parts: list[str]) -> list[str]:
+    """What commas separate: URLs, and further hosts of the Kafka URL before them."""
+    urls: list[str] = []
+    for part in parts:
+        if "://" not in part and urls and urlsplit(urls[-1]).scheme in KAFKA:
+            urls[-1] += f",{part}"
+        else:
+            urls.append(part)
+    return urls
+
+
 def _backplane_scheme(name: str, url: str) -> str:
     try:
         parts = urlsplit(url)
-        port = parts.port
+        port = None if parts.scheme in KAFKA else parts.port  # there each of several hosts has one
     except ValueError:
         raise _refuse(name, f"is not a URL; {BACKPLANE_EXAMPLE}") from None
     if parts.scheme not in LAYERS:
         raise _refuse(name, f"has the unknown scheme {parts.scheme!r}; {BACKPLANE_EXAMPLE}")
-    if parts.scheme != "memory" and not _is_address(parts, port):
+    if parts.scheme in KAFKA:
+        _require_kafka_url(name, url)
+    elif parts.scheme != "memory" and not _is_address(parts, port):
         raise _refuse(name, f"needs a host and at most a port and a database number; {BACKPLANE_EXAMPLE}")
     module, requirements = LIBRARIES.get(parts.scheme, ("", ""))
     if module and importlib.util.find_spec(module) is None:
         raise _refuse(name, f"is {parts.scheme}://, which needs {module}: pip install -r {requirements}")
     return parts.scheme
+
+
+def _require_kafka_url(name: str, url: str) -> None:
+    try:
+        Options(**parse_hosts([url])[1])
+    except (ValueError, OSError) as error:
+        raise _refuse(name, f"is no Kafka URL: {error}") from None
 
 
 def _is_address(parts: SplitResult, port: int | None) -> bool:

@@ -107,11 +107,34 @@ def test_several_rabbitmq_urls_are_one_cluster(variable: SetVariable) -> None:
     }
 
 
-def test_a_missing_client_library_is_named(variable: SetVariable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_brokers_of_a_kafka_url_are_one_cluster(variable: SetVariable) -> None:
+    """Commas inside a Kafka URL separate its hosts; the layer gets it whole, with its options."""
+    variable("kafka://a:9092, b:9092,c/?partitions=8&acks=1")
+    assert layers() == {
+        "BACKEND": "realtime.layers.kafka.KafkaChannelLayer",
+        "CONFIG": {"hosts": ["kafka://a:9092,b:9092,c/?partitions=8&acks=1"], "prefix": "p"},
+    }
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["kafka://", "kafka://a:x", "kafka://a/b", "kafka://a?acks=0", "kafka://a?nothing=1", "a,kafka://b"],
+)
+def test_a_bad_kafka_url_is_refused(variable: SetVariable, url: str) -> None:
+    """A broker without a host, a bad port, a path, and options that do not exist stop the start."""
+    variable(url)
+    with pytest.raises(ImproperlyConfigured, match=rf"^{NAME} "):
+        layers()
+
+
+@pytest.mark.parametrize(("scheme", "backplane"), [("amqp", "rabbitmq"), ("kafka", "kafka")])
+def test_a_missing_client_library_is_named(
+    variable: SetVariable, monkeypatch: pytest.MonkeyPatch, scheme: str, backplane: str
+) -> None:
     """A backplane whose library is not installed stops the start, with the line that installs it."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    variable("amqp://localhost")
-    with pytest.raises(ImproperlyConfigured, match=rf"^{NAME} .*pip install -r requirements-rabbitmq.txt"):
+    variable(f"{scheme}://localhost")
+    with pytest.raises(ImproperlyConfigured, match=rf"^{NAME} .*pip install -r requirements-{backplane}.txt"):
         layers()
 
 
