@@ -218,6 +218,12 @@ METRICS: tuple[Metric, ...] = (
         _of_node(lambda node: node.backplane.stats.reconnects),
     ),
     Metric(
+        "realtime_backplane_lag_messages",
+        "gauge",
+        "Messages on the backplane that the node has not read yet (Kafka only).",
+        _of_node(lambda node: node.backplane.stats.lag),
+    ),
+    Metric(
         "realtime_backplane_dropped_total",
         "counter",
         "Envelopes that the channel layer dropped.",

@@ -281,6 +281,13 @@ async def test_state_of_the_node_is_read_at_the_scrape(process: Runtime) -> None
     assert (await scrape())["realtime_node_ready"] == 0
 
 
+async def test_what_waits_at_the_backplane_is_read_at_the_scrape(process: Runtime) -> None:
+    """The layer measures how far it is behind; the scrape shows it."""
+    assert process.node is not None
+    process.node.backplane.stats.lag = 7
+    assert (await scrape())["realtime_backplane_lag_messages"] == 7
+
+
 async def test_loop_lag_is_how_long_the_loop_stood(process: Runtime) -> None:
     """A loop that is blocked answers late; from its own thread it cannot be asked."""
     loop = asyncio.get_running_loop()
