@@ -24,11 +24,13 @@ class Kind:
     name: str
     fixture: str  # a server that the tests may kill, of package or session scope
     has_common_order: bool  # all members of a room see the same sequence
+    reads_on: bool = False  # after an outage, where it had stopped: nobody misses anything
 
 
 KINDS = [
     Kind("redis", "module_redis", has_common_order=True),
     Kind("rabbitmq", "rabbitmq_process", has_common_order=False),
+    Kind("kafka", "kafka_process", has_common_order=True, reads_on=True),
 ]
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from tests.acceptance.backplanes.conftest import Kind
 from tests.acceptance.conftest import Connect
 from tests.support.cluster import Cluster
+from tests.support.node import KAFKAJS, modules_with
 from tests.support.processes import CHECKOUT
 from tests.support.servers import Server, require
 
@@ -32,6 +33,7 @@ class Example:
     renamed: str
     sender: str
     data: str
+    package: str = ""  # of npm, that it needs
 
 
 EXAMPLES = {
@@ -42,6 +44,11 @@ EXAMPLES = {
     "rabbitmq": Example(
         *("python", "import pika", str(PYTHON), str(PYTHON)),
         *('exchange="websocket"', 'exchange="{prefix}.websocket"', "pika", "over RabbitMQ"),
+    ),
+    "kafka": Example(
+        *("js", 'require("kafkajs")', shutil.which("node"), "node"),
+        *("asgi__group__", "{prefix}__group__", "kafkajs", "over Kafka"),
+        package=KAFKAJS,
     ),
 }
 
@@ -63,12 +70,15 @@ async def run(example: Example, url: str, prefix: str) -> None:
     blocks = re.findall(rf"^```{example.language}\n(.*?)^```", PAGE.read_text(), re.DOTALL | re.MULTILINE)
     [text] = [block for block in blocks if example.mark in block]
     assert text.count(example.name) == 1
+    environment = {**os.environ, "BACKPLANE_URL": url}
+    if example.package:
+        environment["NODE_PATH"] = str(await asyncio.to_thread(modules_with, example.package))
     process = await asyncio.create_subprocess_exec(
         program,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
-        env={**os.environ, "BACKPLANE_URL": url},
+        env=environment,
     )
     written = text.replace(example.name, example.renamed.format(prefix=prefix)).encode()
     output, _ = await asyncio.wait_for(process.communicate(written), 30)
