@@ -11,13 +11,13 @@ from channels.layers import InMemoryChannelLayer
 from channels_redis.core import RedisChannelLayer as CoreLayer
 from channels_redis.pubsub import RedisPubSubChannelLayer as PubSubLayer
 
+from devtools.kafka import PARTITIONS
 from realtime.layers.backplane import Backplane, backplane_for
 from realtime.layers.kafka import KafkaChannelLayer
 from realtime.layers.memory import MemoryChannelLayer
 from realtime.layers.rabbitmq import RabbitmqChannelLayer
 from realtime.layers.redis import RedisChannelLayer
 from tests.contract.recorder import Recorder
-from tests.support.kafka import PARTITIONS
 from tests.support.rabbitmq import RabbitServer
 from tests.support.servers import RedisServer, Server
 

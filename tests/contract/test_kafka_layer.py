@@ -9,13 +9,14 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from devtools.kafka import PARTITIONS
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers import kafka_subscriber
 from realtime.layers.kafka import KafkaChannelLayer
 from realtime.protocol.names import BROADCAST_GROUP
 from tests.contract.kinds import KINDS, Cluster, node_channel
 from tests.contract.recorder import Recorder
-from tests.support.kafka import PARTITIONS, KafkaServer
+from tests.support.kafka import KafkaServer
 from tests.support.kafka_admin import KafkaAdmin
 
 [KAFKA] = [kind for kind in KINDS if kind.name == "kafka"]
