@@ -93,7 +93,7 @@ async def test_adding_twice_delivers_once(cluster: Cluster) -> None:
     await layer.group_add("chat", channel)
     await layer.group_add("chat", channel)
     await layer.group_send("chat", HELLO)
-    await layer.send(channel, {"type": "sentinel"})
+    await layer.group_send("chat", {"type": "sentinel"})
     assert await received(receiving) == HELLO
     assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "sentinel"}
 
