@@ -236,6 +236,26 @@ METRICS: tuple[Metric, ...] = (
         _counted(lambda i: i.missed_notices),
     ),
     Metric(
+        "realtime_socketio_sessions_total",
+        "counter",
+        "Socket.IO sessions that began, by transport; `upgrade`: that changed to a WebSocket.",
+        _counted(lambda i: i.sessions),
+        "transport",
+    ),
+    Metric(
+        "realtime_socketio_carried_total",
+        "counter",
+        "Requests of Socket.IO clients that were carried to the node of their session, by kind.",
+        _counted(lambda i: i.carried),
+        "kind",
+    ),
+    Metric(
+        "realtime_socketio_streams_overflown_total",
+        "counter",
+        "Carried requests that ended because too much of them waited.",
+        _counted(lambda i: i.streams_overflown),
+    ),
+    Metric(
         "realtime_node_ready", "gauge", "1 while balancers should send clients here.", _of_node(lambda n: n.is_ready)
     ),
     Metric(

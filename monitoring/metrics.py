@@ -58,6 +58,9 @@ class PrometheusInstrument(Instrument):
         self.interruptions = 0
         self.outage_seconds = 0.0
         self.missed_notices = 0
+        self.sessions: Counter[str] = Counter()  # by transport
+        self.carried: Counter[str] = Counter()  # by kind
+        self.streams_overflown = 0
         self.died = 0
         self.rows_lost = 0
         self.signals_lost = 0
@@ -127,6 +130,15 @@ class PrometheusInstrument(Instrument):
 
     def missed_told(self, connections: int) -> None:
         self.missed_notices += connections
+
+    def request_carried(self, kind: str) -> None:
+        self.carried[kind] += 1
+
+    def stream_overflown(self) -> None:
+        self.streams_overflown += 1
+
+    def session_opened(self, transport: str) -> None:
+        self.sessions[transport] += 1
 
     def node_died(self) -> None:
         self.died += 1

@@ -13,4 +13,8 @@ class RealtimeConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from django.utils.module_loading import autodiscover_modules
+
         from realtime import checks  # noqa: F401  registers by being imported
+
+        autodiscover_modules("socketio_events")  # a project's own events, in each of its applications

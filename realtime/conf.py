@@ -146,6 +146,19 @@ class Settings:
     health_token: str = _setting(
         "", "whoever sends it as `Authorization: Bearer …` may read /health/, as staff may (empty: staff only)"
     )
+    socketio_is_on: bool = _setting(True, "whether Socket.IO clients are served under /socket.io/")
+    socketio_ping_interval_seconds: float = _setting(
+        25.0, "how often a Socket.IO client is pinged", unit="s", least=0.1, most=3600
+    )
+    socketio_ping_timeout_seconds: float = _setting(
+        20.0, "a Socket.IO client that does not answer a ping for that long is gone", unit="s", least=0.1, most=3600
+    )
+    socketio_connect_timeout_seconds: float = _setting(
+        45.0, "a Socket.IO client in no namespace by then is closed", unit="s", least=0.1, most=3600
+    )
+    socketio_join_notices: bool = _setting(
+        True, "whether the members of a room get a message when a Socket.IO client joins it"
+    )
     listen_backlog: int = _setting(1024, "connections that the kernel may hold before they are accepted", least=1)
     ping_interval_seconds: float = _setting(
         20.0, "a connection silent for that long is pinged by the server", unit="s", least=0.1, most=3600

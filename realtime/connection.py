@@ -83,6 +83,10 @@ class Connection(Member):
 
     def welcome(self) -> None:
         """Tell the client who it is here: the first push."""
+        self.send(self.greeting())
+
+    def greeting(self) -> Welcome:
+        """Who the client is here, and what it may do."""
         settings = self.node.settings
         limits = ConnectionLimits(
             message_max_bytes=settings.message_max_bytes,
@@ -90,7 +94,7 @@ class Connection(Member):
             rooms_max=settings.rooms_per_connection_max,
             idle_timeout_seconds=settings.idle_timeout_seconds,
         )
-        self.send(Welcome(id=self.id, node=self.node.id, user=self.user, limits=limits))
+        return Welcome(id=self.id, node=self.node.id, user=self.user, limits=limits)
 
     def touch(self) -> None:
         """The client is active."""
@@ -120,8 +124,11 @@ class Connection(Member):
                 await self._answer(command)
         self.node.instrument.command_handled(time.monotonic() - begun, size)
         if self._unanswered > UNANSWERED_MAX:
-            self._relief = asyncio.get_running_loop().create_future()
-            await self._relief
+            await self._relieved()
+
+    async def _relieved(self) -> None:
+        self._relief = asyncio.get_running_loop().create_future()
+        await self._relief
 
     def handle_binary(self) -> None:
         """Answer a binary message."""

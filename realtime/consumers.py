@@ -32,12 +32,12 @@ class RealtimeConsumer(AsyncConsumer):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """The whole life of a connection; cleanup is in ``finally``, since ``disconnect`` is not called on a crash."""
         process = runtime()
-        client = _client_socket(process, scope, receive, send)
+        client = client_socket(process, scope, receive, send)
         await receive()  # websocket.connect
         if is_probe(scope, process.probe_secret):
             await serve_probe(client)
             return
-        node = _admitting_node(process, scope)
+        node = admitting_node(process, scope)
         if isinstance(node, str):
             process.instrument.connection_refused(node)
             await (client.deny(403) if node == ORIGIN else client.deny(503, retry_after_seconds=RETRY_AFTER_SECONDS))
@@ -48,7 +48,7 @@ class RealtimeConsumer(AsyncConsumer):
         finally:
             node.occupancy.arrived()
         connection = _connection(node, client, identity)
-        address = _opened(process, scope, connection, identity)
+        address = opened(process, scope, connection, identity)
         try:
             connection.welcome()
             await node.add(connection)
@@ -63,7 +63,7 @@ class RealtimeConsumer(AsyncConsumer):
             process.connection_closed(connection, client.close_code, address)
 
 
-def _admitting_node(process: Runtime, scope: Scope) -> Node | str:
+def admitting_node(process: Runtime, scope: Scope) -> Node | str:
     """The node, with a place taken in it; or why this client is refused."""
     node = process.node
     if not is_origin_allowed(scope, process.settings.allowed_origins):
@@ -82,7 +82,8 @@ def _connection(node: Node, client: ClientSocket, identity: Identity) -> Connect
     return connection
 
 
-def _client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send) -> ClientSocket:
+def client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send) -> ClientSocket:
+    """The client's socket: the direct way where the server is known."""
     limit = process.backlog_limit
     inbox_max_bytes = process.settings.inbox_max_bytes
     direct = daphne_hooks.client_socket(scope, send, limit, inbox_max_bytes)
@@ -90,14 +91,15 @@ def _client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send)
     return direct or PlainSocket(scope, receive, send, limit)
 
 
-def _opened(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> str:
+def opened(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> str:
     """Tell of a connection. Its address alone stays as long as the client: the tracker has the rest."""
-    facts = _facts(process, scope, connection, identity)
+    facts = facts_of(process, scope, connection, identity)
     process.connection_opened(connection, facts)
     return facts.remote_address
 
 
-def _facts(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> ConnectionFacts:
+def facts_of(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> ConnectionFacts:
+    """What the database is told of a connection."""
     return ConnectionFacts(
         id=connection.id,
         node=connection.node.id,

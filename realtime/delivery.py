@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from realtime.instrument import Instrument
+from realtime.protocol.envelope import Envelope
 from realtime.protocol.frames import FrameBatch
 from realtime.server.writer import FrameWriter
 
@@ -26,22 +27,24 @@ LAG_MAX_SECONDS = 60.0
 class Run:
     """Consecutive publications for one audience. ``skips``: by connection id, which of ``texts`` it does not get.
 
-    ``published_at``: when one of them was published, if one of them says so; seconds since the epoch.
+    ``sources`` are what the texts were made of, for members that speak another protocol. ``published_at``: when one of them was published, if one of them says so; seconds since the epoch.
     """
 
-    __slots__ = ("published_at", "size", "skips", "texts")
+    __slots__ = ("published_at", "size", "skips", "sources", "texts")
 
     def __init__(self) -> None:
         self.texts: list[bytes] = []
+        self.sources: list[Envelope | None] = []
         self.skips: dict[str, set[int]] = {}
         self.size = 0
         self.published_at: float | None = None
 
-    def add(self, text: bytes, skip: str | None) -> None:
+    def add(self, text: bytes, skip: str | None, source: Envelope | None = None) -> None:
         """One more publication, at the end."""
         if skip is not None:
             self.skips.setdefault(skip, set()).add(len(self.texts))
         self.texts.append(text)
+        self.sources.append(source)
         self.size += len(text)
 
     def is_full(self, max_messages: int, max_bytes: int) -> bool:
@@ -70,7 +73,7 @@ class Deliverer:
         A slice ends between two steps of a big audience, or between two runs. Who has left meanwhile gets nothing any
         more, and who has joined meanwhile does not get these publications, which are older than its ``joined``.
         """
-        batch = FrameBatch(run.texts)
+        batch = FrameBatch(run.texts, run.sources)
         step = max(1, min(STEP_MEMBERS, STEP_BYTES // len(batch.joined)))
         if len(writers) <= step:
             deliveries = write_all(writers, batch, run.skips)
@@ -102,7 +105,7 @@ class Deliverer:
 
     def deliver_now(self, writers: Mapping[str, FrameWriter], run: Run) -> None:
         """Write ``run`` to a few writers, at once."""
-        self._account(run, write_all(writers, FrameBatch(run.texts), run.skips))
+        self._account(run, write_all(writers, FrameBatch(run.texts, run.sources), run.skips))
 
     def _account(self, run: Run, deliveries: int) -> None:
         lag = None if run.published_at is None else min(max(0.0, time.time() - run.published_at), LAG_MAX_SECONDS)
@@ -132,7 +135,9 @@ def write_all(writers: Mapping[str, FrameWriter], batch: FrameBatch, skips: Mapp
     written = (len(writers) - len(skipping)) * batch.count
     for writer, indexes in skipping.items():
         if len(indexes) < batch.count:
-            own = FrameBatch([text for index, text in enumerate(batch.texts) if index not in indexes])
+            kept = [index for index in range(batch.count) if index not in indexes]
+            sources = [batch.sources[index] for index in kept] if batch.sources else ()
+            own = FrameBatch([batch.texts[index] for index in kept], sources)
             writer.write(own)
             written += own.count
     return written

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from realtime.protocol.closing import CloseCode
 from realtime.protocol.envelope import ConnectionInfo
+from realtime.protocol.frames import FrameBatch
 from realtime.protocol.messages import MemberInfo
 from realtime.protocol.names import group_of_room
 from realtime.server.writer import FrameWriter
@@ -25,6 +26,15 @@ class Member:
     def evict(self, close: CloseCode) -> None:
         """The server ends this connection."""
         self.writer.close(close)
+
+    def notify(self, batch: FrameBatch) -> None:
+        """Push something that concerns this member and some others."""
+        self.writer.write(batch)
+
+    @property
+    def is_listening(self) -> bool:
+        """Whether broadcasts and private messages are for it from the beginning."""
+        return True
 
     @property
     def info(self) -> MemberInfo:
@@ -57,7 +67,7 @@ class Hub:
     """Connections by id, rooms by name, connections by user.
 
     Invariants: a room exists while it has a local member; ``member.rooms``, ``room.members`` and ``room.writers``
-    agree, as do ``connections`` and ``writers``; only connections in the hub are in rooms.
+    agree; ``writers`` are those of ``connections`` that hear broadcasts; only connections in the hub are in rooms.
     """
 
     def __init__(self) -> None:
@@ -77,9 +87,19 @@ class Hub:
     def add(self, member: Member) -> None:
         """A connection is there."""
         self.connections[member.id] = member
-        self.writers[member.id] = member.writer
+        if member.is_listening:
+            self.writers[member.id] = member.writer
         if member.user is not None:
             self.users.setdefault(member.user, {})[member.id] = member
+
+    def listen(self, member: Member) -> None:
+        """Broadcasts and private messages are for this connection from now on."""
+        if member.id in self.connections:
+            self.writers[member.id] = member.writer
+
+    def deafen(self, member: Member) -> None:
+        """They are so no longer."""
+        self.writers.pop(member.id, None)
 
     def identify(self, member: Member, user: str) -> None:
         """An anonymous connection turns out to be a user's."""

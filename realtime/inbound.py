@@ -24,6 +24,9 @@ from realtime.protocol.envelope import (
     RoomEnvelope,
     Roster,
     RosterChanges,
+    StreamEnd,
+    StreamOpen,
+    StreamPiece,
     UnreadableEnvelope,
     Unwatch,
     Watch,
@@ -74,6 +77,7 @@ class Inbound:
     def dropped(self, count: int) -> None:
         """The layer dropped something: nobody knows for whom."""
         self._node.instrument.backplane_dropped(count)
+        self._node.streams.interrupted()
         self._node.missed.tell_soon(None)
 
     def _sort(self, batch: list[bytes]) -> list[tuple[Audience, Run]]:
@@ -101,7 +105,7 @@ class Inbound:
             if run is None or run.is_full(settings.batch_max_messages, settings.batch_max_bytes):
                 run = open_runs[audience] = Run()
                 runs.append((audience, run))
-            run.add(text, envelope.skip)
+            run.add(text, envelope.skip, envelope)
             if envelope.at is not None:
                 run.published_at = envelope.at
         return runs
@@ -134,6 +138,8 @@ class Inbound:
                 node.orders.came(envelope)
             case Answer():
                 node.inquiries.came(envelope)
+            case StreamOpen() | StreamPiece() | StreamEnd():
+                node.streams.came(envelope)
 
     def _deliver_private(self, envelope: PrivateEnvelope) -> None:
         node = self._node
@@ -144,9 +150,10 @@ class Inbound:
             recipients = [one] if one is not None else []
         else:
             recipients = list(node.hub.users.get(user, {}).values())
+        recipients = [each for each in recipients if each.id in node.hub.writers]
         if recipients:
             run = Run()
-            run.add(codec.encode(PrivateMessage(sender=envelope.sender, data=envelope.data)), None)
+            run.add(codec.encode(PrivateMessage(sender=envelope.sender, data=envelope.data)), None, envelope)
             node.deliverer.deliver_now({member.id: member.writer for member in recipients}, run)
         # Of a user's nodes only those that have somebody answer: the first of them settles the receipt.
         if envelope.receipt is not None and envelope.node is not None and (recipients or user is None):

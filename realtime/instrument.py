@@ -70,6 +70,15 @@ class Instrument:
     def missed_told(self, connections: int) -> None:
         """That many connections were told that they may have missed something."""
 
+    def request_carried(self, kind: str) -> None:
+        """A request of a Socket.IO client was carried to the node of its session: "poll", "post" or "websocket"."""
+
+    def stream_overflown(self) -> None:
+        """A carried request was ended because too much of it waited."""
+
+    def session_opened(self, transport: str) -> None:
+        """A Socket.IO session began over "polling" or "websocket", or changed to one ("upgrade")."""
+
     def node_died(self) -> None:
         """Another node stayed silent for too long."""
 

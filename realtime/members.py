@@ -258,7 +258,7 @@ class MemberLists:
 def _push(room: str, watchers: Iterable[Member], changes: Changes) -> tuple[int, int]:
     """Tell all watchers; returns the number of messages and their bytes."""
     push = MembersChanged(room=room, joined=list(changes.joined.values()), left=list(changes.left.values()))
-    batch = FrameBatch([codec.encode(push)])
+    batch = FrameBatch([codec.encode(push)], [push])
     alone = next(iter(changes.joined)) if len(changes.joined) == 1 and not changes.left else None
     count = 0
     for watcher in watchers:

@@ -15,7 +15,12 @@ from realtime.protocol.names import BROADCAST_GROUP, group_of_room, group_of_use
 
 logger = logging.getLogger("realtime.missed")
 
-ANYWHERE = FrameBatch([codec.encode(Missed(rooms=None))])
+
+def _batch(missed: Missed) -> FrameBatch:
+    return FrameBatch([codec.encode(missed)], [missed])
+
+
+ANYWHERE = _batch(Missed(rooms=None))
 
 
 class MissedNotices:
@@ -34,7 +39,7 @@ class MissedNotices:
         for member in list(self._hub.connections.values()):
             batch = self._notice(member, groups)
             if batch is not None:
-                member.writer.write(batch)
+                member.notify(batch)
                 told += 1
                 size += len(batch.texts[0])
         if told:
@@ -60,4 +65,4 @@ class MissedNotices:
         if member.user is not None and group_of_user(member.user) in groups:
             return ANYWHERE
         rooms = [room.name for room in member.rooms.values() if room.group in groups]
-        return FrameBatch([codec.encode(Missed(rooms=rooms))]) if rooms else None
+        return _batch(Missed(rooms=rooms)) if rooms else None

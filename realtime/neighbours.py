@@ -82,6 +82,7 @@ class Neighbours:
         if self.table.forget(node_id):
             logger.info("node_gone node=%s other=%s", node.id, node_id)
             node.members.node_gone(node_id)
+            node.streams.node_gone(node_id)
             node.tasks.start(f"forget {node_id}", node.backplane.forget_node(node_channel(node_id)))
 
     async def judge(self) -> None:

@@ -3,8 +3,8 @@
 It publishes for its connections, delivers what comes back, and keeps the table of live nodes. Its parts:
 ``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
 backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``orders`` and
-``inquiries`` (what Django code asks of nodes, and the answers), ``inbound`` (sorts what arrives), ``occupancy`` (who
-may come and must go), ``meter`` (its figures).
+``inquiries`` (what Django code asks of nodes, and the answers), ``streams`` (requests carried between nodes), ``inbound``
+(sorts what arrives), ``occupancy`` (who may come and must go), ``meter`` (its figures).
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ from realtime.receipts import Receipts
 from realtime.server.writer import nobody
 from realtime.signals import SignalQueue, joined, left
 from realtime.stamp import Stamp
+from realtime.streams import Streams
 from realtime.subscriptions import Subscriptions
 from realtime.tasks import TaskGroup
 from realtime.trust import Gap, Trust
@@ -123,6 +124,7 @@ class Node:
         self.orders = Orders(self, on_drain)
         self.inquiries = Inquiries()
         self.signals = SignalQueue(settings.signals_pending_max, instrument)
+        self.streams = Streams(self.id, lambda: self.version, self.publish_to, instrument)
         self._inbound = Inbound(self)
         self._stamp = Stamp()
         self._probe_groups: list[str] = []
@@ -185,7 +187,7 @@ class Node:
         self._on_heartbeat(self.heartbeat())
 
     def _task_failed(self, name: str) -> None:
-        if name in ("heartbeat", "judge", "backlogs", "restore", "idle", "memory", "evictions"):
+        if name in ("heartbeat", "judge", "backlogs", "restore", "idle", "memory", "evictions", "socketio"):
             logger.critical("node_failed node=%s task=%s", self.id, name)
             self._lifecycle = "failed"  # readiness is red for good: the supervisor or operator must restart it
 
@@ -376,6 +378,7 @@ class Node:
 
     def _trust_lost(self) -> None:
         self.nodes.echo_lost()
+        self.streams.interrupted()
         self.instrument.backplane_interrupted()
         logger.warning("backplane_interrupted node=%s backplane=%s", self.id, self.backplane.name)
         self._on_heartbeat(self.heartbeat())

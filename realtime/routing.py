@@ -1,4 +1,4 @@
-"""The outermost ASGI application: WebSockets of ``/ws/`` to our consumer, everything else to the project's own."""
+"""The outermost ASGI application: ``/ws/`` to our consumer, ``/socket.io/``, everything else to the project's own."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from realtime.consumers import RealtimeConsumer
 from realtime.runtime import runtime
 from realtime.server import daphne_hooks, uvicorn_hooks
 from realtime.server.socket import Application, Receive, Scope, Send, send_denial
+from realtime.socketio.server import SocketIOServer
 
 logger = logging.getLogger("realtime.routing")
 
+SOCKETIO_PATHS = frozenset({"/socket.io", "/socket.io/"})
 WEBSOCKET_PATHS = frozenset({"/ws", "/ws/"})
 
 _other_paths: dict[str, Application] = {}
@@ -26,8 +28,8 @@ _NO_ROUTE = (
 def realtime_application(inner: Application) -> Application:
     """``inner`` (Django's application, or a Channels ``ProtocolTypeRouter`` with routes of its own) as a node.
 
-    Adds ``/ws/``, starts the node with the server (daphne, or any server with lifespan), and refuses WebSockets of
-    unknown paths with 404 instead of a traceback.
+    Adds ``/ws/`` and ``/socket.io/``, starts the node with the server (daphne, or any server with lifespan), and
+    refuses WebSockets of unknown paths with 404 instead of a traceback.
     """
     if daphne_hooks.is_daphne_running_us():
         daphne_hooks.DaphneHooks(runtime()).install()
@@ -42,17 +44,21 @@ def add_websocket(path: str, application: Application) -> None:
 class _RealtimeApplication:
     def __init__(self, inner: Application) -> None:
         self._inner = inner
+        self._socketio = SocketIOServer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
+        is_socketio = scope["path"] in SOCKETIO_PATHS and runtime().settings.socketio_is_on
         if scope["type"] != "websocket":
-            await self._inner(scope, receive, send)
+            await (self._socketio if is_socketio else self._inner)(scope, receive, send)
             return
         daphne_hooks.mark(scope, send)
         uvicorn_hooks.mark(scope, send)
-        if scope["path"] in WEBSOCKET_PATHS:
+        if is_socketio:
+            await self._socketio(scope, receive, send)
+        elif scope["path"] in WEBSOCKET_PATHS:
             await RealtimeConsumer()(scope, receive, send)
         elif scope["path"] in _other_paths:
             await _other_paths[scope["path"]](scope, receive, send)

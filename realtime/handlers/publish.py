@@ -17,30 +17,38 @@ from realtime.protocol.names import (
 from realtime.signals import message_received
 
 
-async def broadcast(connection: Connection, command: PublishBroadcast) -> None:
-    """Publish to every connection of every node."""
+async def broadcast(connection: Connection, command: PublishBroadcast, *, binary: bool = False) -> None:
+    """Publish to every connection of every node. ``binary``: bytes are in the data, as base64."""
     node = connection.node
     skip = None if command.echo else connection.id
-    envelope = BroadcastEnvelope(v=node.version, data=command.data, sender=connection.id, skip=skip)
+    envelope = BroadcastEnvelope(v=node.version, data=command.data, sender=connection.id, skip=skip, binary=binary)
     connection.acknowledge(node.publish(BROADCAST_GROUP, envelope), command.ref)
     if message_received.receivers:
         _tell(connection, "broadcast", command.data)
 
 
-async def room(connection: Connection, command: PublishRoom) -> None:
-    """Publish to the members of a room that the sender is in."""
+async def room(connection: Connection, command: PublishRoom, *, event: str | None = None, binary: bool = False) -> None:
+    """Publish to the members of a room that the sender is in; to those with Socket.IO as ``event`` if it has a name."""
     joined = connection.rooms.get(command.room)
     if joined is None:
         raise NotJoined()
     node = connection.node
     skip = None if command.echo else connection.id
-    envelope = RoomEnvelope(v=node.version, room=command.room, data=command.data, sender=connection.id, skip=skip)
+    envelope = RoomEnvelope(
+        v=node.version,
+        room=command.room,
+        data=command.data,
+        sender=connection.id,
+        skip=skip,
+        event=event,
+        binary=binary,
+    )
     connection.acknowledge(node.publish(joined.group, envelope), command.ref)
     if message_received.receivers:
         _tell(connection, "room", command.data, room=command.room)
 
 
-async def private(connection: Connection, command: PublishPrivate) -> None:
+async def private(connection: Connection, command: PublishPrivate, *, binary: bool = False) -> None:
     """Publish to one connection, or to all connections of a user; acknowledged when the recipient's node confirms."""
     node = connection.node
     user = user_of_recipient(command.to)
@@ -57,6 +65,7 @@ async def private(connection: Connection, command: PublishPrivate) -> None:
         sender=connection.id,
         node=node.id if receipt else None,
         receipt=receipt,
+        binary=binary,
     )
     if recipient_node is not None:
         published = node.publish_to(recipient_node, envelope)

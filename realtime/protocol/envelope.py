@@ -41,16 +41,23 @@ class BroadcastEnvelope(Envelope, frozen=True, tag="broadcast", rename={"sender"
     sender: str | None = None
     skip: str | None = None
     at: float | None = None
+    event: str | None = None
+    binary: bool = False
 
 
 class RoomEnvelope(Envelope, frozen=True, tag="room", rename={"sender": "from"}):
-    """For the members of ``room`` but ``skip``. ``at`` as in a broadcast."""
+    """For the members of ``room`` but ``skip``.
+
+    ``at`` as in a broadcast. ``event``: what Socket.IO members get it as, with ``data`` alone. ``binary``: bytes are in ``data`` as base64.
+    """
 
     room: str
     data: Raw
     sender: str | None = None
     skip: str | None = None
     at: float | None = None
+    event: str | None = None
+    binary: bool = False
 
 
 class PrivateEnvelope(Envelope, frozen=True, tag="private", rename={"sender": "from"}):
@@ -61,6 +68,8 @@ class PrivateEnvelope(Envelope, frozen=True, tag="private", rename={"sender": "f
     sender: str | None = None
     node: str | None = None
     receipt: int | None = None
+    event: str | None = None
+    binary: bool = False
 
 
 class Receipt(Envelope, frozen=True, tag="receipt"):
@@ -243,6 +252,32 @@ class Answer(Envelope, frozen=True, tag="answer"):
     rooms: dict[str, int] = {}
 
 
+class StreamOpen(Envelope, frozen=True, tag="stream"):
+    """``node`` carries a request of a client here, because its session is here. ``kind``: what the request is."""
+
+    node: str
+    stream: str
+    kind: str
+    session: str
+
+
+class StreamPiece(Envelope, frozen=True, tag="piece"):
+    """A message of a stream, or a piece of one that ``continues``; ``binary``: the message is bytes, in base64."""
+
+    stream: str
+    data: str
+    binary: bool = False
+    continues: bool = False
+
+
+class StreamEnd(Envelope, frozen=True, tag="end"):
+    """A stream has ended; ``status`` is an HTTP status or a close code."""
+
+    stream: str
+    status: int
+    reason: str = ""
+
+
 AnyEnvelope = (
     BroadcastEnvelope
     | RoomEnvelope
@@ -260,6 +295,9 @@ AnyEnvelope = (
     | Drain
     | Question
     | Answer
+    | StreamOpen
+    | StreamPiece
+    | StreamEnd
 )
 
 

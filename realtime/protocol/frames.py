@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 _TEXT_FINAL = 0x81
 _LENGTH_16 = 126
 _SHORTEST_MASKED = 6
@@ -15,6 +18,18 @@ def text_frame(payload: bytes) -> bytes:
     if length < 65536:
         return b"\x81\x7e" + length.to_bytes(2, "big") + payload
     return b"\x81\x7f" + length.to_bytes(8, "big") + payload
+
+
+class BinaryMessage(bytes):
+    """The payload of a binary message, wherever a text one is plain ``bytes``."""
+
+    __slots__ = ()
+
+
+def frame(message: bytes) -> bytes:
+    """One complete frame around a text or a binary message."""
+    framed = text_frame(message)
+    return b"\x82" + framed[1:] if isinstance(message, BinaryMessage) else framed
 
 
 def take_text_messages(data: bytes, max_bytes: int) -> tuple[list[bytes], bytes]:
@@ -59,18 +74,44 @@ TALLY_BYTES_BITS = 44
 is one object less to fetch for each of them than two counters."""
 
 
+Dialect = Callable[[Any], list[bytes]]
+"""Makes the messages of another protocol of the publications in a batch."""
+
+
 class FrameBatch:
     """Messages for one audience, encoded once and shared by all of its members.
 
     ``texts`` are the UTF-8 messages in order, ``count`` their number; ``joined`` is the bytes of all their frames one
     after another, so that a writer that owns the socket needs one write per member. ``tally`` is what a writer adds to
     its own. The idea is Phoenix's fastlane (``serializer.ex``).
+
+    ``sources`` are what the texts were made of; members who speak another protocol get theirs made of them.
     """
 
-    __slots__ = ("count", "joined", "tally", "texts")
+    __slots__ = ("_spoken", "count", "joined", "sources", "tally", "texts")
 
-    def __init__(self, texts: list[bytes]) -> None:
+    def __init__(self, texts: list[bytes], sources: Sequence[Any] = ()) -> None:
         self.texts = texts
+        self.sources = sources
         self.count = len(texts)
         self.joined = text_frame(texts[0]) if len(texts) == 1 else b"".join(map(text_frame, texts))
         self.tally = (self.count << TALLY_BYTES_BITS) + len(self.joined)
+        self._spoken: FrameBatch | None = None
+
+    def spoken(self, dialect: Dialect) -> FrameBatch:
+        """The same publications in the other protocol: made for the first who asks. There is one ``dialect`` so far."""
+        spoken = self._spoken
+        if spoken is None:
+            spoken = self._spoken = MixedBatch(dialect(self.sources))
+        return spoken
+
+
+class MixedBatch(FrameBatch):
+    """A batch with binary messages among the ``texts``."""
+
+    __slots__ = ()
+
+    def __init__(self, messages: list[bytes]) -> None:
+        super().__init__(messages)
+        if any(isinstance(message, BinaryMessage) for message in messages):
+            self.joined = b"".join(map(frame, messages))

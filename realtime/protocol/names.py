@@ -16,10 +16,13 @@ GROUP_PREFIX = "rt."
 ROOM_MAX_CHARACTERS = 64
 USER_PREFIX = "user:"
 
+MAIN_NAMESPACE = "/"
+
 _PLAIN_ROOM = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _PLAIN_USER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _NODE_ID = re.compile(r"[A-Za-z0-9_-]{1,60}")
 _CONNECTION_ID = re.compile(r"([A-Za-z0-9_-]{1,60})\.[A-Za-z0-9_-]{16,32}")
+_SESSION_ID = re.compile(r"([A-Za-z0-9_-]{1,60})\.[0-9a-f]{10}\.[A-Za-z0-9_-]{16,32}")
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
@@ -40,6 +43,36 @@ def group_of_room(room: str) -> str:
     if _PLAIN_ROOM.fullmatch(room):
         return f"rt.r.{room}"
     return f"rt.h.{_digest(room)}"
+
+
+def room_in_namespace(namespace: str, room: str) -> str:
+    """The room of a Socket.IO namespace as the hub names it: apart from ours, as no room has a control character.
+
+    The main namespace has our own rooms. The room without a name is everybody in the namespace.
+    """
+    return room if namespace == MAIN_NAMESPACE else f"{namespace}\n{room}"
+
+
+def split_room(name: str) -> tuple[str, str]:
+    """The namespace and the room of a name that ``room_in_namespace`` made."""
+    namespace, separator, room = name.partition("\n")
+    return (namespace, room) if separator else (MAIN_NAMESPACE, name)
+
+
+def session_id(node_id: str, address: str, secret: str) -> str:
+    """The id of an Engine.IO session: it names its node, and where that is reached, for balancers; else unguessable."""
+    return f"{node_id}.{address_tag(address)}.{secret}"
+
+
+def address_tag(address: str) -> str:
+    """Stands for the address of a node in the ids of its sessions, without telling clients what it is."""
+    return hashlib.sha256(address.encode()).hexdigest()[:10]
+
+
+def node_of_session(session: str) -> str | None:
+    """The id of the node that a session id names; None when it is not a session id."""
+    match = _SESSION_ID.fullmatch(session)
+    return match[1] if match else None
 
 
 def group_of_user(user: str) -> str:

@@ -20,7 +20,7 @@ from twisted.internet import tcp
 
 from realtime.limits import BacklogLimit
 from realtime.protocol.closing import CloseCode
-from realtime.protocol.frames import FrameBatch
+from realtime.protocol.frames import BinaryMessage, FrameBatch
 from realtime.server.socket import (
     BINARY,
     CLOSED_ABNORMALLY,
@@ -137,6 +137,7 @@ class DaphneSocket(ClientSocket):
         "_waiting_bytes",
         "_waiting_max",
         "close_code",
+        "takes_binary",
         "writer",
     )
 
@@ -157,6 +158,7 @@ class DaphneSocket(ClientSocket):
         self._is_ended = False
         self._waiter: asyncio.Future[None] | None = None
         self.close_code = CLOSED_ABNORMALLY
+        self.takes_binary = False
 
     async def accept(self, subprotocol: str | None = None) -> None:
         self.writer = DaphneWriter(self._protocol, self._limit)
@@ -186,8 +188,9 @@ class DaphneSocket(ClientSocket):
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Called by the protocol: a whole message came."""
-        self._inbox.append(BINARY if is_binary else payload)
-        self._waiting_bytes += MESSAGE_COST_BYTES if is_binary else len(payload) + MESSAGE_COST_BYTES
+        message = payload if not is_binary else BinaryMessage(payload) if self.takes_binary else BINARY
+        self._inbox.append(message)
+        self._waiting_bytes += MESSAGE_COST_BYTES if message is BINARY else len(payload) + MESSAGE_COST_BYTES
         if not self._is_paused and self._waiting_bytes > self._waiting_max:
             self._is_paused = True
             self._protocol.pause_reading()

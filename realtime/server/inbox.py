@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from realtime.protocol.frames import BinaryMessage
 from realtime.server.socket import (
     BINARY,
     CLOSED_ABNORMALLY,
@@ -45,6 +46,7 @@ class InboxSocket(ClientSocket):
         "_waiting_bytes",
         "_waiting_max",
         "close_code",
+        "takes_binary",
         "writer",
     )
 
@@ -61,6 +63,7 @@ class InboxSocket(ClientSocket):
         self._is_ended = False
         self._waiter: asyncio.Future[None] | None = None
         self.close_code = CLOSED_ABNORMALLY
+        self.takes_binary = False
 
     async def accept(self, subprotocol: str | None = None) -> None:
         await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
@@ -87,8 +90,9 @@ class InboxSocket(ClientSocket):
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """A whole message came."""
-        self._inbox.append(BINARY if is_binary else payload)
-        self._waiting_bytes += MESSAGE_COST_BYTES if is_binary else len(payload) + MESSAGE_COST_BYTES
+        message = payload if not is_binary else BinaryMessage(payload) if self.takes_binary else BINARY
+        self._inbox.append(message)
+        self._waiting_bytes += MESSAGE_COST_BYTES if message is BINARY else len(payload) + MESSAGE_COST_BYTES
         if not self._is_paused and self._waiting_bytes > self._waiting_max:
             self._is_paused = True
             self._readable.pause_reading()

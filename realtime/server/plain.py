@@ -8,7 +8,7 @@ from collections import deque
 
 from realtime.limits import BacklogLimit
 from realtime.protocol.closing import CloseCode
-from realtime.protocol.frames import FrameBatch
+from realtime.protocol.frames import BinaryMessage, FrameBatch
 from realtime.server.socket import (
     BINARY,
     CLOSED_ABNORMALLY,
@@ -83,7 +83,10 @@ class PlainWriter(FrameWriter):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._send({"type": "websocket.close", "code": item.code, "reason": item.reason})
                 return
-            await self._send({"type": "websocket.send", "text": item.decode("utf-8")})
+            if isinstance(item, BinaryMessage):
+                await self._send({"type": "websocket.send", "bytes": bytes(item)})
+            else:
+                await self._send({"type": "websocket.send", "text": item.decode("utf-8")})
             self._size -= len(item)
 
 
@@ -116,5 +119,7 @@ class PlainSocket(ClientSocket):
             self.close_code = message.get("code") or CLOSED_ABNORMALLY
             self._plain_writer.stop()
             return None
-        text = message.get("text")
-        return BINARY if text is None else text.encode("utf-8", "surrogatepass")
+        text: str | None = message.get("text")
+        if text is None:
+            return BinaryMessage(message.get("bytes") or b"") if self.takes_binary else BINARY
+        return text.encode("utf-8", "surrogatepass")

@@ -38,6 +38,8 @@ class ClientSocket(ABC):
     """How the socket ended, valid after ``next`` said None."""
     on_control_frame: Callable[[], None] = staticmethod(nobody)
     """Called for each ping and pong of the client; never on the plain way, where the server keeps them to itself."""
+    takes_binary: bool = False
+    """Whether ``next`` gives binary messages as what they are; without that, as ``BINARY``."""
 
     @abstractmethod
     async def accept(self, subprotocol: str | None = None) -> None:
@@ -56,6 +58,7 @@ class ClientSocket(ABC):
 
 
 REASONS: Final = {
+    400: "Bad Request",
     403: "Forbidden",
     404: "Not Found",
     503: "Service Unavailable",

@@ -40,7 +40,10 @@ def verify() -> str | None:
         return str(error)
     wanted: list[tuple[Any, str]] = [
         *((WebSocketsSansIOProtocol, name) for name in _PROTOCOL_METHODS),
-        *((Protocol, name) for name in ("data_to_send", "receive_data", "send_close", "send_text", "state")),
+        *(
+            (Protocol, name)
+            for name in ("data_to_send", "receive_data", "send_binary", "send_close", "send_text", "state")
+        ),
         *((Server, name) for name in ("shutdown", "handle_exit")),
         (Close, "serialize"),
         (Frame, "serialize"),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from realtime.limits import BacklogLimit
 from realtime.protocol.closing import CloseCode
-from realtime.protocol.frames import FrameBatch
+from realtime.protocol.frames import BinaryMessage, FrameBatch
 from realtime.server.inbox import InboxSocket
 from realtime.server.socket import Scope, Send
 from realtime.server.writer import FrameWriter
@@ -81,7 +81,10 @@ class UvicornWriter(FrameWriter):
 
     def _compressed(self, batch: FrameBatch) -> bytes:
         for text in batch.texts:
-            self._conn.send_text(text)
+            if isinstance(text, BinaryMessage):
+                self._conn.send_binary(text)
+            else:
+                self._conn.send_text(text)
         return b"".join(self._conn.data_to_send())
 
 

@@ -1,0 +1,1 @@
+"""Socket.IO clients against real nodes."""

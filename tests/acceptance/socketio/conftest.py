@@ -1,0 +1,78 @@
+"""Two nodes with the echoes of the suites, and peers that are closed after their test.
+
+Both ping often. `patient` waits long for the answer, so that a busy machine ends no session; `strict` has the times
+that the suites are written for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.acceptance.nodes import use_application
+from tests.acceptance.socketio.peer import Polling, Socket
+from tests.conftest import CLUSTERS
+from tests.support.cluster import Cluster, DaphneNode
+from tests.support.servers import RedisServer
+
+APPLICATION = "tests.acceptance.socketio.application:application"
+TIMES = {
+    "REALTIME_MESSAGE_MAX_BYTES": "1000000",
+    "REALTIME_COMMAND_MAX_BYTES": "1000000",
+    "REALTIME_SOCKETIO_PING_INTERVAL_SECONDS": "0.3",
+}
+STRICT = {"REALTIME_SOCKETIO_PING_TIMEOUT_SECONDS": "0.2", "REALTIME_SOCKETIO_CONNECT_TIMEOUT_SECONDS": "1"}
+NewPolling = Callable[..., Awaitable[Polling]]
+NewSocket = Callable[..., Awaitable[Socket]]
+
+
+@pytest.fixture(scope="session")
+def echo_cluster(redis_server: RedisServer) -> Iterator[Cluster]:
+    cluster = use_application(Cluster(redis_server.url, nodes=2, environment=TIMES), APPLICATION)
+    cluster.nodes[1].environment = {**cluster.nodes[1].environment, **STRICT}
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture
+def patient(request: pytest.FixtureRequest, echo_cluster: Cluster) -> DaphneNode:
+    request.node.stash.setdefault(CLUSTERS, []).append(echo_cluster)
+    return echo_cluster.nodes[0]
+
+
+@pytest.fixture
+def strict(request: pytest.FixtureRequest, echo_cluster: Cluster) -> DaphneNode:
+    request.node.stash.setdefault(CLUSTERS, []).append(echo_cluster)
+    return echo_cluster.nodes[1]
+
+
+@pytest.fixture
+async def polling() -> AsyncIterator[NewPolling]:
+    """Opens sessions over HTTP: `await polling(url)`."""
+    opened: list[Polling] = []
+
+    async def open_one(url: str, **options: Any) -> Polling:
+        opened.append(await Polling.open(url, **options))
+        return opened[-1]
+
+    yield open_one
+    for each in opened:
+        await each.close()
+
+
+@pytest.fixture
+async def socket() -> AsyncIterator[NewSocket]:
+    """Opens WebSockets: `await socket(url, sid)`."""
+    opened: list[Socket] = []
+
+    async def open_one(url: str, sid: str | None = None, **options: Any) -> Socket:
+        opened.append(await Socket.open(url, sid, **options))
+        return opened[-1]
+
+    yield open_one
+    with contextlib.suppress(OSError):
+        await asyncio.gather(*(each.close() for each in opened))
