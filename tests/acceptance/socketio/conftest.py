@@ -1,7 +1,7 @@
-"""Two nodes with the echoes of the suites, and peers that are closed after their test.
+"""Three nodes with the echoes of the suites, and peers that are closed after their test.
 
-Both ping often. `patient` waits long for the answer, so that a busy machine ends no session; `strict` has the times
-that the suites are written for.
+All ping often. `patient` and `other` wait long for the answer, so that a busy machine ends no session; `strict` has the
+times that the suites are written for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.nodes import use_application
-from tests.acceptance.socketio.peer import Polling, Socket
+from tests.acceptance.socketio.peer import Polling, Socket, Talker
 from tests.conftest import CLUSTERS
 from tests.support.cluster import Cluster, DaphneNode
 from tests.support.servers import RedisServer
@@ -28,12 +28,13 @@ TIMES = {
 STRICT = {"REALTIME_SOCKETIO_PING_TIMEOUT_SECONDS": "0.2", "REALTIME_SOCKETIO_CONNECT_TIMEOUT_SECONDS": "1"}
 NewPolling = Callable[..., Awaitable[Polling]]
 NewSocket = Callable[..., Awaitable[Socket]]
+NewTalker = Callable[..., Awaitable[Talker]]
 
 
 @pytest.fixture(scope="session")
 def echo_cluster(redis_server: RedisServer) -> Iterator[Cluster]:
-    cluster = use_application(Cluster(redis_server.url, nodes=2, environment=TIMES), APPLICATION)
-    cluster.nodes[1].environment = {**cluster.nodes[1].environment, **STRICT}
+    cluster = use_application(Cluster(redis_server.url, nodes=3, environment=TIMES), APPLICATION)
+    cluster.nodes[2].environment = {**cluster.nodes[2].environment, **STRICT}
     with cluster:
         yield cluster
 
@@ -45,9 +46,14 @@ def patient(request: pytest.FixtureRequest, echo_cluster: Cluster) -> DaphneNode
 
 
 @pytest.fixture
+def other(patient: DaphneNode, echo_cluster: Cluster) -> DaphneNode:
+    return echo_cluster.nodes[1]
+
+
+@pytest.fixture
 def strict(request: pytest.FixtureRequest, echo_cluster: Cluster) -> DaphneNode:
     request.node.stash.setdefault(CLUSTERS, []).append(echo_cluster)
-    return echo_cluster.nodes[1]
+    return echo_cluster.nodes[2]
 
 
 @pytest.fixture
@@ -76,3 +82,16 @@ async def socket() -> AsyncIterator[NewSocket]:
     yield open_one
     with contextlib.suppress(OSError):
         await asyncio.gather(*(each.close() for each in opened))
+
+
+@pytest.fixture
+async def talker() -> AsyncIterator[NewTalker]:
+    """Connects clients over WebSockets: `await talker(node, namespace="/custom", auth={…})`."""
+    connected: list[Talker] = []
+
+    async def connect_one(node: DaphneNode, **options: Any) -> Talker:
+        connected.append(await Talker.connect(node.http_url + "/socket.io/", **options))
+        return connected[-1]
+
+    yield connect_one
+    await asyncio.gather(*(each.close() for each in connected))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
@@ -141,3 +142,154 @@ class Socket:
 
     async def close(self) -> None:
         await self.websocket.close()
+
+
+class Refused(Exception):
+    """The server did not let the client into the namespace."""
+
+
+class Talker:
+    """A Socket.IO client in one namespace over a WebSocket. It reads all the time and keeps every event, in order."""
+
+    def __init__(self, socket: Socket, namespace: str) -> None:
+        self.socket = socket
+        self.namespace = namespace
+        self.id = ""
+        self.session = ""
+        self.events: list[tuple[str, list[Any]]] = []
+        self.waiting: list[tuple[str, list[Any]]] = []
+        self.is_disconnected = False
+        self._acks: dict[int, list[Any]] = {}
+        self._last_ack = 0
+        self._something = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def connect(cls, url: str, *, namespace: str = "/", auth: Any = None, **options: Any) -> Self:
+        talker = cls(await Socket.open(url, **options), namespace)
+        talker.session = (await talker.socket.handshake())["sid"]
+        where = "" if namespace == "/" else f"{namespace},"
+        await talker.socket.send(f"40{where}{json.dumps({'silent': True} if auth is None else auth)}")
+        answer = await talker.socket.next()
+        assert isinstance(answer, str)
+        kind, _, body = answer.partition(where) if where else (answer[:2], "", answer[2:])
+        if kind != "40":
+            await talker.socket.close()
+            raise Refused(answer)
+        talker.id = json.loads(body)["sid"]
+        talker._reader = asyncio.create_task(talker._read(), name="talker")
+        return talker
+
+    async def emit(self, event: str, *arguments: Any, ack: int | None = None) -> None:
+        attachments: list[bytes] = []
+        body = json.dumps([event, *(_placed(each, attachments) for each in arguments)])
+        head = f"45{len(attachments)}-" if attachments else "42"
+        where = "" if self.namespace == "/" else f"{self.namespace},"
+        await self.socket.send(f"{head}{where}{'' if ack is None else ack}{body}")
+        for each in attachments:
+            await self.socket.send(each)
+
+    async def ask(self, event: str, *arguments: Any) -> Any:
+        """Emit, and wait for the acknowledgement: its one argument."""
+        self._last_ack = number = self._last_ack + 1
+        await self.emit(event, *arguments, ack=number)
+        await self._until(lambda: number in self._acks, f"an acknowledgement of {event}")
+        answer = self._acks.pop(number)
+        return answer[0] if len(answer) == 1 else answer
+
+    async def do(self, event: str, *arguments: Any) -> Any:
+        """The same for what must succeed."""
+        answer = await self.ask(event, *arguments)
+        assert answer["ok"] is True, answer
+        return answer
+
+    async def expect(self, event: str) -> list[Any]:
+        """Take the oldest waiting event of this name; wait for it if there is none yet."""
+
+        def found() -> bool:
+            return any(name == event for name, _ in self.waiting)
+
+        await self._until(found, event)
+        index = next(index for index, (name, _) in enumerate(self.waiting) if name == event)
+        return self.waiting.pop(index)[1]
+
+    async def expect_disconnect(self) -> None:
+        await self._until(lambda: self.is_disconnected, "a disconnect packet")
+
+    async def collect(self, event: str, count: int) -> list[list[Any]]:
+        """Wait for so many events of this name since the beginning; all of them."""
+        await self._until(lambda: sum(name == event for name, _ in self.events) >= count, f"{count} of {event}")
+        return [arguments for name, arguments in self.events if name == event]
+
+    async def ended(self) -> int:
+        """Wait until the server has closed the WebSocket; its close code."""
+        assert self._reader is not None
+        done, _ = await asyncio.wait([self._reader], timeout=DEADLINE_SECONDS)
+        assert done, "the server did not close"
+        return self.socket.websocket.close_code or 0
+
+    async def close(self) -> None:
+        await self.socket.close()
+        if self._reader is not None:
+            await asyncio.wait([self._reader])
+
+    async def _until(self, holds: Callable[[], bool], what: str) -> None:
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            while not holds():
+                assert self._reader is not None
+                assert not self._reader.done(), f"{what}: the connection has ended; {self.events[-5:]}"
+                self._something.clear()
+                await self._something.wait()
+
+    async def _read(self) -> None:
+        where = "" if self.namespace == "/" else f"{self.namespace},"
+        try:
+            while True:
+                packet = await self.socket.websocket.recv()
+                assert isinstance(packet, str), packet
+                if packet == "2":
+                    await self.socket.send("3")
+                    continue
+                kind, rest = packet[1], packet[2:]
+                count, attachments = 0, []
+                if kind in "56":
+                    number, _, rest = rest.partition("-")
+                    count = int(number)
+                if count:
+                    attachments = [await self.socket.websocket.recv() for _ in range(count)]
+                assert rest.startswith(where), packet
+                self._take(kind, rest[len(where) :], attachments)
+                self._something.set()
+        except ConnectionClosed:
+            pass
+        finally:
+            self._something.set()
+
+    def _take(self, kind: str, rest: str, attachments: list[Any]) -> None:
+        if kind == "1":
+            self.is_disconnected = True
+            return
+        start = rest.index("[")
+        arguments = _filled(json.loads(rest[start:]), attachments)
+        if kind in "25":
+            self.events.append((arguments[0], arguments[1:]))
+            self.waiting.append((arguments[0], arguments[1:]))
+        else:
+            self._acks[int(rest[:start])] = arguments
+
+
+def _placed(value: Any, attachments: list[bytes]) -> Any:
+    if isinstance(value, bytes):
+        attachments.append(value)
+        return {"_placeholder": True, "num": len(attachments) - 1}
+    if isinstance(value, dict):
+        return {key: _placed(each, attachments) for key, each in value.items()}
+    return [_placed(each, attachments) for each in value] if isinstance(value, list) else value
+
+
+def _filled(value: Any, attachments: list[Any]) -> Any:
+    if isinstance(value, dict):
+        if value.get("_placeholder") is True:
+            return attachments[value["num"]]
+        return {key: _filled(each, attachments) for key, each in value.items()}
+    return [_filled(each, attachments) for each in value] if isinstance(value, list) else value
