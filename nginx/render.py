@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from realtime.protocol.names import address_tag
+
 TEMPLATE = Path(__file__).with_name("nginx.conf.template")
 CLIENTS = 30_000
 # Two connections for each client, and some for listening, logs and static files.
@@ -79,6 +81,10 @@ def render(site: Site) -> str:
         "tls": " ssl http2" if site.certificate else "",
         "certificate": _certificate(site),
         "upstream_servers": "\n".join(f"        server {node} max_fails=2 fail_timeout=5s;" for node in site.nodes),
+        "session_map": "\n".join(
+            f'        "~\\.{address_tag(node)}\\." node_{number};' for number, node in enumerate(site.nodes, 1)
+        ),
+        "session_upstreams": "\n".join(_session_upstream(site, number) for number in range(1, len(site.nodes) + 1)),
         "node_locations": "\n".join(
             f"        location /nodes/{number}/ {{\n            proxy_pass http://{node}/;\n        }}"
             for number, node in enumerate(site.nodes, 1)
@@ -91,6 +97,15 @@ def _certificate(site: Site) -> str:
     if site.certificate is None:
         return ""
     return CERTIFICATE.format(certificate=site.certificate, key=site.certificate_key)
+
+
+def _session_upstream(site: Site, number: int) -> str:
+    """One node, with the others behind it for when it is away."""
+    own = site.nodes[number - 1]
+    servers = [f"server {own} max_fails=2 fail_timeout=5s;"]
+    servers += [f"server {node} backup;" for node in site.nodes if node != own]
+    lines = "\n".join(f"        {server}" for server in servers)
+    return f"    upstream node_{number} {{\n{lines}\n    }}"
 
 
 def _require_safe(site: Site) -> None:

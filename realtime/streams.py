@@ -188,5 +188,7 @@ class Streams:
         def published(done: asyncio.Future[int | None]) -> None:
             if done.cancelled() or done.exception() is not None:
                 stream.ended(INTERRUPTED, "not published")
+            elif done.result() == 0:
+                stream.ended(UNKNOWN, "the backplane knows that no node listens")
 
         self._publish(stream.peer, envelope).add_done_callback(published)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
@@ -20,7 +21,9 @@ from tests.support.cluster import Cluster, DaphneNode
 from tests.support.servers import RedisServer
 
 APPLICATION = "tests.acceptance.socketio.application:application"
+SECRET_KEY = secrets.token_hex(32)
 TIMES = {
+    "DJANGO_SECRET_KEY": SECRET_KEY,
     "REALTIME_MESSAGE_MAX_BYTES": "1000000",
     "REALTIME_COMMAND_MAX_BYTES": "1000000",
     "REALTIME_SOCKETIO_PING_INTERVAL_SECONDS": "0.3",

@@ -23,6 +23,7 @@ class Polling:
         self.http = http
         self.handshake: dict[str, Any] = {}
         self.connected: dict[str, Any] = {}
+        self.connection: asyncio.StreamWriter  # of the last poll that was begun
 
     @classmethod
     async def open(cls, url: str, **options: Any) -> Self:
@@ -49,6 +50,7 @@ class Polling:
         """Send a poll; on return the node has it. The task gives the status and the body of its answer."""
         address = urlsplit(self.url)
         reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        self.connection = writer
         head = f"GET {address.path}?{urlencode(self.query)} HTTP/1.1\r\nHost: {address.netloc}\r\n"
         writer.write(f"{head}Connection: close\r\n\r\n".encode())
         await writer.drain()

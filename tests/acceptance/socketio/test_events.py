@@ -9,7 +9,8 @@ import pytest
 from realtime.auth import issue_token
 from tests.acceptance.conftest import Connect
 from tests.acceptance.nodes import eventually, metric
-from tests.acceptance.socketio.conftest import NewTalker
+from tests.acceptance.socketio.conftest import SECRET_KEY, NewTalker
+from tests.acceptance.socketio.peer import Refused
 from tests.support.cluster import Cluster, DaphneNode
 
 
@@ -128,15 +129,20 @@ async def test_data_that_not_everybody_can_read_is_refused(patient: DaphneNode, 
     assert (await ann.expect("error"))[0]["code"] == "bad_json"
 
 
-async def test_a_token_makes_a_user(echo_cluster: Cluster, patient: DaphneNode, talker: NewTalker) -> None:
+async def test_a_token_makes_a_user(patient: DaphneNode, other: DaphneNode, talker: NewTalker) -> None:
     """At the connection or later; a token of nobody is a connect error with a message."""
-    log = echo_cluster.environment
-    assert log  # the secret key of development signs
-    from tests.acceptance.socketio.peer import Refused
-
+    user = uuid.uuid4().hex
+    token = issue_token(user, keys=[SECRET_KEY])
+    ann, ben = await talker(patient, auth={"token": token, "silent": True}), await talker(other)
+    answer = await ben.do("authenticate", token)
+    assert answer["user"] == user
+    cleo = await talker(patient)
+    await cleo.do("private", f"user:{user}", "for both")
+    for each in (ann, ben):
+        assert await each.expect("private") == [{"user": cleo.id, "message": "for both"}]
+    assert (await ann.ask("authenticate", issue_token("x", keys=[SECRET_KEY])))["code"] == "unauthorized"
     with pytest.raises(Refused, match=r'^44\{"message":"The token is not valid.*"code":"unauthorized"'):
-        await talker(patient, auth={"token": "a.b.c", "silent": True})
-    assert issue_token is not None
+        await talker(patient, auth={"token": "a.b.c"})
 
 
 async def test_a_socketio_client_is_counted_and_listed(
