@@ -29,6 +29,11 @@ TIMES = {
     "REALTIME_SOCKETIO_PING_INTERVAL_SECONDS": "0.3",
 }
 STRICT = {"REALTIME_SOCKETIO_PING_TIMEOUT_SECONDS": "0.2", "REALTIME_SOCKETIO_CONNECT_TIMEOUT_SECONDS": "1"}
+TRANSPORTS = {
+    "polling only": ["polling"],
+    "WebSocket only": ["websocket"],
+    "upgrade": ["polling", "websocket"],
+}
 NewPolling = Callable[..., Awaitable[Polling]]
 NewSocket = Callable[..., Awaitable[Socket]]
 NewTalker = Callable[..., Awaitable[Talker]]
@@ -98,3 +103,29 @@ async def talker() -> AsyncIterator[NewTalker]:
 
     yield connect_one
     await asyncio.gather(*(each.close() for each in connected))
+
+
+def in_turn(cluster: Cluster, *, by_session: bool = False) -> Cluster:
+    """Let nginx ask the nodes in turn; and unless `by_session`, without a look at the session."""
+    assert cluster.nginx is not None
+    text = cluster.nginx.configuration.read_text()
+    assert "least_conn;" in text
+    assert "http://$socketio_nodes" in text
+    text = text.replace("least_conn;", "")
+    if not by_session:
+        text = text.replace("http://$socketio_nodes", "http://nodes")
+    cluster.nginx.configuration.write_text(text)
+    return cluster
+
+
+@pytest.fixture(scope="session")
+def in_turn_cluster(redis_server: RedisServer) -> Iterator[Cluster]:
+    with in_turn(Cluster(redis_server.url, nodes=2, nginx=True)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, in_turn_cluster: Cluster) -> str:
+    request.node.stash.setdefault(CLUSTERS, []).append(in_turn_cluster)
+    assert in_turn_cluster.nginx is not None
+    return in_turn_cluster.nginx.http_url
