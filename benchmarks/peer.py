@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -81,6 +81,19 @@ def ours(server: str = "daphne") -> Peer:
     )
 
 
+def ours_socketio() -> Peer:
+    """Our nodes as Socket.IO clients see them. The peers tell nobody of a join, so ours do not either."""
+    return replace(
+        ours(),
+        name="ours-socketio",
+        title="**ours**, Socket.IO clients, daphne",
+        environment=lambda site: {**_our_environment(site), "REALTIME_SOCKETIO_JOIN_NOTICES": "0"},
+        dialect="socketio",
+        path="/socket.io/?EIO=4&transport=websocket",
+        token="",
+    )
+
+
 def node_ws() -> Peer:
     node = install_node_packages()
     return Peer(
@@ -138,6 +151,7 @@ def stock(layer: str) -> Peer:
 MAKERS: Mapping[str, Callable[[], Peer]] = {
     "ours": ours,
     "ours-uvicorn": lambda: ours("uvicorn"),
+    "ours-socketio": ours_socketio,
     "limit": limit,
     "node-ws": node_ws,
     "socketio": socketio,

@@ -3,7 +3,7 @@
  *
  * plain      {"type":"welcome","id":C} · {"type":"authenticate",...} · {"type":"join","room":R} · {"type":"joined"} · {"type":"room",...} · {"type":"private",...}
  * Socket.IO  Engine.IO 4 over its websocket transport: 0{...} open, 2 ping, 3 pong, 4 message; inside a message
- *            Socket.IO 5: 0 connect, 2 event. (github.com/socketio/engine.io-protocol, .../socket.io-protocol) */
+ *            Socket.IO 5: 0 connect, 2 event, 3 acknowledgement. Our nodes acknowledge a join, the peers emit "joined". (github.com/socketio/engine.io-protocol, .../socket.io-protocol) */
 #include "load.h"
 
 #include <string.h>
@@ -34,7 +34,7 @@ static void become_ready(struct load *load, struct client *client) {
 
 static void join(struct load *load, struct client *client) {
     char text[128];
-    const char *format = load->options.is_socketio ? "42[\"join\",\"r%d\"]" : "{\"type\":\"join\",\"room\":\"r%d\"}";
+    const char *format = load->options.is_socketio ? "420[\"join\",\"r%d\"]" : "{\"type\":\"join\",\"room\":\"r%d\"}";
     if (load->options.pairs) {
         become_ready(load, client);
         return;
@@ -84,7 +84,7 @@ static void socketio_frame(struct load *load, struct client *client, const char 
     } else if (client->phase == GREETING && length > 2 && !memcmp(text, "40", 2)) {
         keep_id(client, text, length, "\"sid\":\"");
         join(load, client);
-    } else if (client->phase == JOINING && contains(text, length, "\"joined\"")) {
+    } else if (client->phase == JOINING && (contains(text, length, "\"joined\"") || contains(text, length, "\"ok\":true"))) {
         become_ready(load, client);
     } else {
         strange(load, client, text, length);
