@@ -5,11 +5,13 @@ from __future__ import annotations
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.templatetags.static import static
 from django.views.decorators.http import require_safe
 
 from realtime import conf
 
 WEBSOCKET_PATH = "/ws/"
+SOCKETIO_SCRIPT = "demo/socket.io.min.js"  # the official client, as its package has it
 
 # What people call a channel layer; any other is shown by the name of its class.
 BACKPLANES = {
@@ -26,7 +28,7 @@ BACKPLANES = {
 @require_safe
 def index(request: HttpRequest) -> HttpResponse:
     """The page; its script reads `config` from a JSON block, so that no script is inline."""
-    config = {"url": WEBSOCKET_PATH, "backplane": backplane_name()}
+    config = {"url": WEBSOCKET_PATH, "socketio": static(SOCKETIO_SCRIPT), "backplane": backplane_name()}
     return render(request, "demo/index.html", {"config": config})
 
 

@@ -27,9 +27,9 @@ class Person:
         page.on("pageerror", lambda error: self.problems.append(str(error)))
         page.on("console", lambda line: self.problems.append(line.text) if line.type == "error" else None)
 
-    def enter(self, name: str, room: str) -> Person:
+    def enter(self, name: str, room: str, query: str = "") -> Person:
         """Open the page by a link to the room, and give a name."""
-        self.page.goto(f"{self.url}/#{room}")
+        self.page.goto(f"{self.url}/{query}#{room}")
         expect(self.see("room-input")).to_have_value(room)
         self.see("name-input").fill(name)
         self.see("enter-button").click()
@@ -121,6 +121,26 @@ def test_pages_on_two_nodes_chat_and_outlive_the_death_of_one(cluster: Cluster, 
     expect(ada.message("welcome back")).to_be_visible()
     expect(ada.message("from Ada")).to_be_visible()
     expect(grace.see("lost")).to_have_count(0)
+
+
+def test_a_page_over_socketio_talks_with_a_plain_one(module_cluster: Cluster, invite: Invite) -> None:
+    """Room, broadcast and private messages both ways, in one list of members; the switch leads there and back."""
+    ada = invite(module_cluster).enter("Ada", "both")
+    grace = invite(module_cluster).enter("Grace", "both")
+    grace.see("via").select_option("socketio")
+    grace.page.wait_for_url("**/?via=socketio#both")
+    grace.enter("Grace", "both", "?via=socketio")
+    expect(ada.see("member")).to_have_text([re.compile("Ada.*you"), re.compile("Grace")])
+    expect(grace.see("member")).to_have_text([re.compile("Grace.*you"), re.compile("Ada")])
+    for kind in ("room", "broadcast", "private"):
+        ada.say(f"{kind} from Ada", kind, to="Grace" if kind == "private" else "")
+        expect(grace.message(f"{kind} from Ada", kind)).to_be_visible()
+        grace.say(f"{kind} from Grace", kind, to="Ada" if kind == "private" else "")
+        expect(ada.message(f"{kind} from Grace", kind)).to_be_visible()
+    assert "joined" not in "".join(ada.page.get_by_test_id("message").all_inner_texts())
+    grace.see("via").select_option("websocket")
+    grace.page.wait_for_url("**/#both")
+    assert grace.problems == ada.problems == []
 
 
 def test_members_come_and_go(module_cluster: Cluster, invite: Invite) -> None:

@@ -1,5 +1,5 @@
 /*
- * The demo page: one RealtimeClient (../realtime/client.js), and around it what people see.
+ * The demo page: one RealtimeClient (../realtime/client.js) or its like over Socket.IO, and around it what people see.
  *
  * What clients tell each other inside `data`:
  *   {kind: "chat", text, name, node}   something to read; its sender's name comes with it
@@ -13,6 +13,7 @@ import { byId, element, nodeTag } from "./dom.js";
 import { Entry, roomOfAddress, showInAddress } from "./entry.js";
 import { ConnectionPanel, PeoplePanel } from "./panel.js";
 import { Roster } from "./roster.js";
+import { makeClient, offerWays } from "./socketio-client.js";
 import { Stream } from "./stream.js";
 
 const ANSWER_HELLO_MAX = 40; // members of a room in which hellos are answered
@@ -29,7 +30,7 @@ const EXPLANATIONS = {
 };
 
 const config = JSON.parse(byId("config").textContent);
-const client = new RealtimeClient(config.url);
+const client = await makeClient(config);
 const me = { name: "", room: "" };
 const roster = new Roster();
 let lostAt = null;
@@ -119,6 +120,7 @@ function learn(id, data) {
 for (const kind of ["room", "broadcast", "private"]) {
   client.on(kind, ({ room, from, data }) => {
     if (me.room === "" || (kind === "room" && room !== me.room)) return;
+    if (data === `user ${from} joined`) return; // what Socket.IO clients are told of each other; the members show it
     if (data?.kind === "hello" || data?.kind === "name") greet(from, data);
     else show(kind, from ?? null, data);
   });
@@ -234,5 +236,6 @@ function toast(text) {
   toastTimer = setTimeout(() => byId("toast").classList.remove("toast--shown"), TOAST_MS);
 }
 
+offerWays(byId("via"));
 connection.show(client, { state: client.state });
 entry.ask();
