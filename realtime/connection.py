@@ -197,7 +197,7 @@ class Connection(Member):
 
     def progress_mark(self) -> int:
         """A number that is another one after the connection did anything that its row shows."""
-        return hash((self.last_active, self.messages_in, self.writer.tally, len(self.rooms)))
+        return hash((self.last_active, self.messages_in, self.writer.messages_out, len(self.rooms)))
 
     async def _answer(self, command: Command) -> None:
         try:

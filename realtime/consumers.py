@@ -64,7 +64,7 @@ class RealtimeConsumer(AsyncConsumer):
 
 
 def admitting_node(process: Runtime, scope: Scope) -> Node | str:
-    """The node, with a place taken in it; or why this client is refused."""
+    """The node, with a place taken in it (give it back with ``occupancy.arrived``); or why this client is refused."""
     node = process.node
     if not is_origin_allowed(scope, process.settings.allowed_origins):
         return ORIGIN

@@ -40,6 +40,8 @@ async def answer(connection: SocketIOConnection, event: Event, asked: Asked) -> 
 
 async def ping(connection: SocketIOConnection, event: Event, asked: Asked) -> None:
     """``ping()``"""
+    if not connection.node.settings.ping_is_activity:
+        connection.last_active = connection.active_before
     reply = await HANDLERS[Ping](connection, Ping(ref=asked.ref))
     if reply is not None:
         connection.send(reply)

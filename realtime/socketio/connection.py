@@ -37,7 +37,7 @@ ALL = ""
 class SocketIOConnection(Connection):
     """The client behind a session. It hears broadcasts once it is connected to ``/``."""
 
-    __slots__ = ("_on_connected", "_on_ended", "_partial", "_registry", "_session", "namespaces")
+    __slots__ = ("_on_connected", "_on_ended", "_partial", "_registry", "_session", "active_before", "namespaces")
 
     def __init__(
         self,
@@ -52,6 +52,8 @@ class SocketIOConnection(Connection):
         super().__init__(node, session.writer, HANDLERS, identity=identity, transport=TRANSPORT)
         self.namespaces: dict[str, Client] = {}
         """Those that the client is connected to."""
+        self.active_before = self.last_active
+        """When the client last sent something before the message that is being handled."""
         self._session = session
         self._registry = registry
         self._partial: Packet | None = None  # waits for its attachments
@@ -67,7 +69,8 @@ class SocketIOConnection(Connection):
 
     async def receive(self, message: bytes) -> None:
         """A message of the session. Never raises for what a client sent."""
-        begun = self.last_active = time.monotonic()
+        self.active_before, self.last_active = self.last_active, time.monotonic()
+        begun = self.last_active
         self.messages_in += 1
         self.bytes_in += len(message)
         try:
@@ -270,6 +273,11 @@ class SocketIOConnection(Connection):
     async def session_opened(self) -> None:
         """The client is one of the node's connections."""
         await self.node.add(self)
+
+    def pong_came(self) -> None:
+        """The only sign of life of a client that listens; what ``ping`` is in the plain protocol."""
+        if self.node.settings.ping_is_activity:
+            self.touch()
 
     def session_ended(self, code: int) -> None:
         """The session is over."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from realtime.auth import Identity
-from realtime.consumers import RETRY_AFTER_SECONDS, client_socket, facts_of
+from realtime.consumers import ORIGIN, RETRY_AFTER_SECONDS, admitting_node, client_socket, facts_of
 from realtime.middleware import identity_of, is_origin_allowed
 from realtime.node import Node
 from realtime.protocol import engineio
@@ -119,8 +119,11 @@ class SocketIOServer:
         return await _until_client_gone(self._poll(home, request.session), receive)
 
     async def _open_polling(self, home: Home, scope: Scope) -> Answer:
-        _admit(home)
-        identity = await identity_of(scope)
+        _admit(home.process, scope)
+        try:
+            identity = await identity_of(scope)
+        finally:
+            home.node.occupancy.arrived()
         session = await self._open(home, scope, identity, Transport.POLLING)
         return Answer(200, engineio.encode_payload(session.writer.take()))
 
@@ -169,9 +172,12 @@ class SocketIOServer:
         return home, request
 
     async def _serve(self, home: Home, scope: Scope, client: ClientSocket) -> None:
-        _admit(home)
-        identity = await identity_of(scope)
-        await client.accept()
+        _admit(home.process, scope)
+        try:
+            identity = await identity_of(scope)
+            await client.accept()
+        finally:
+            home.node.occupancy.arrived()
         session = await self._open(home, scope, identity, Transport.WEBSOCKET)
         scope["headers"] = []
         try:
@@ -220,10 +226,12 @@ class SocketIOServer:
         return session
 
 
-def _admit(home: Home) -> None:
-    if not home.node.is_accepting:
-        home.process.instrument.connection_refused(home.node.state)
-        raise Refused(Refusal.UNAVAILABLE)
+def _admit(process: Runtime, scope: Scope) -> None:
+    """Take a place in the node. Raises Refused."""
+    node = admitting_node(process, scope)
+    if isinstance(node, str):
+        process.instrument.connection_refused(node)
+        raise Refused(Refusal.FORBIDDEN if node == ORIGIN else Refusal.UNAVAILABLE)
 
 
 def _other_node(home: Home, session_id: str) -> str:

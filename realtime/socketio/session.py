@@ -36,6 +36,9 @@ class Speaker(Protocol):
     async def session_opened(self) -> None:
         """The first packet has been written."""
 
+    def pong_came(self) -> None:
+        """The client has answered a ping."""
+
     def session_ended(self, code: int) -> None:
         """The session is over, with this close code. Called once."""
 
@@ -214,6 +217,8 @@ class Session:
             await self._hand_over(packet[1:])
         elif packet == engineio.PONG:
             self._heard(self)
+            if self.speaker is not None:
+                self.speaker.pong_came()
         elif packet == engineio.CLOSE:
             self._answer_poll(engineio.NOOP)
             self._close_socket(NORMAL)
