@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from realtime.protocol.names import address_tag
+
 TEMPLATE = Path(__file__).with_name("haproxy.cfg.template")
 CLIENTS = 30_000
 CONNECTIONS = CLIENTS + 1_024  # the rest for operators, pages and static files
@@ -50,6 +52,9 @@ def render(site: Site) -> str:
         "node_choices": _lines("    use_backend node_{0} if {{ path_beg /nodes/{0}/ }}", numbered),
         "servers": _lines("    server node_{0} {1}", numbered),
         "socket_io_servers": _lines("    server node_{0} {1} track nodes/node_{0} cookie node_{0}", numbered),
+        "session_choices": "\n".join(
+            f"    use-server node_{number} if {{ urlp(sid) -m sub .{address_tag(node)}. }}" for number, node in numbered
+        ),
         "node_backends": _lines(
             "backend node_{0}\n    http-request replace-path ^/nodes/[0-9]+(/.*) \\1\n    server node_{0} {1}", numbered
         ),

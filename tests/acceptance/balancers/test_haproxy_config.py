@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from haproxy.render import CLIENTS, Site, render
+from realtime.protocol.names import session_id
 from tests.acceptance.conftest import StartBackend
 from tests.support.backends import READY, get, seen
 from tests.support.cluster import require_program
@@ -166,6 +167,19 @@ def test_long_polling_stays_on_its_node(backend: StartBackend, proxy: StartProxy
         assert len(asked) == 1
         names |= asked
     assert names == {"one", "two"}
+
+
+def test_the_requests_of_a_session_reach_its_node(backend: StartBackend, proxy: StartProxy) -> None:
+    """By the session's id, without a cookie; those of a node that is not there reach another one."""
+    dead = free_port()
+    servers = {name: backend(name).port for name in ("one", "two")}
+    haproxy = proxy(dead, *servers.values())
+    for name, port in servers.items():
+        sid = session_id("n-abcdef", f"127.0.0.1:{port}", "A" * 22)
+        asked = {seen(haproxy.public_port, f"/socket.io/?EIO=4&sid={sid}")["name"] for _ in range(6)}
+        assert asked == {name}
+    sid = session_id("n-abcdef", f"127.0.0.1:{dead}", "A" * 22)
+    assert seen(haproxy.public_port, f"/socket.io/?EIO=4&sid={sid}")["name"] in servers
 
 
 def test_a_dead_node_is_passed_over(backend: StartBackend, proxy: StartProxy) -> None:
