@@ -51,7 +51,7 @@ async def carry_websocket(node: Node, node_id: str, session_id: str, client: Cli
     """Carry a WebSocket for as long as it lives. The stream is there before the first message can come."""
     stream = node.streams.open(node_id, WEBSOCKET, session_id)
     inward = node.tasks.start(f"carry {stream.id}", _write_what_comes(stream, client))
-    watch = node.tasks.start(f"watch {stream.id}", _watch(client))
+    watch = node.tasks.start(f"watch {stream.id}", _watch(node, client))
     try:
         message: Received | None
         while (message := await client.next()) is not None:
@@ -70,12 +70,13 @@ async def _write_what_comes(stream: Stream, client: ClientSocket) -> None:
     client.writer.close(_close_code(stream.status or INTERRUPTED, stream.reason))
 
 
-async def _watch(client: ClientSocket) -> None:
+async def _watch(node: Node, client: ClientSocket) -> None:
     loop = asyncio.get_running_loop()
     while not client.writer.is_closing:
         await asyncio.sleep(WATCH_SECONDS)
         if client.writer.is_slow(loop.time()):
             client.writer.close(SLOW_CONSUMER)
+            node.instrument.connection_evicted(SLOW_CONSUMER)
 
 
 def _close_code(status: int, reason: str) -> CloseCode:
@@ -153,6 +154,7 @@ class FarSide:
         socket = FarSocket(stream, self._limit)
         try:
             if await session.upgrade(socket):
+                self._node.instrument.session_opened("upgrade")
                 await session.read(socket)
         finally:
             stream.end(POLICY_VIOLATION.code, POLICY_VIOLATION.reason)
