@@ -39,8 +39,8 @@ PROGRAMS = {
         Program("chromium", "chromium", "tests of the demo page and of client.js, in a browser"),
         Program("postgres", "postgresql", "tests on PostgreSQL"),
         Program("promtool", "prometheus", "the test of the rules for Prometheus"),
-        Program("node", "nodejs", "the example of publishing to Kafka from Node.js"),
-        Program("npm", "npm", "the example of publishing to Kafka from Node.js"),
+        Program("node", "nodejs", "tests with official clients of Kafka and Socket.IO"),
+        Program("npm", "npm", "tests with official clients of Kafka and Socket.IO"),
     ),
     "benchmarks": (
         Program("gcc", "gcc libc6-dev", "all of them, as the load generator is in C"),

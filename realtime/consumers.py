@@ -93,12 +93,12 @@ def client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send) 
 
 def opened(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> str:
     """Tell of a connection. Its address alone stays as long as the client: the tracker has the rest."""
-    facts = facts_of(process, scope, connection, identity)
+    facts = _facts(process, scope, connection, identity)
     process.connection_opened(connection, facts)
     return facts.remote_address
 
 
-def facts_of(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> ConnectionFacts:
+def _facts(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> ConnectionFacts:
     """What the database is told of a connection."""
     return ConnectionFacts(
         id=connection.id,

@@ -27,7 +27,8 @@ LAG_MAX_SECONDS = 60.0
 class Run:
     """Consecutive publications for one audience. ``skips``: by connection id, which of ``texts`` it does not get.
 
-    ``sources`` are what the texts were made of, for members that speak another protocol. ``published_at``: when one of them was published, if one of them says so; seconds since the epoch.
+    ``sources`` are what the texts were made of, for members that speak another protocol. ``published_at``: when one of
+    them was published, if one of them says so; seconds since the epoch.
     """
 
     __slots__ = ("published_at", "size", "skips", "sources", "texts")

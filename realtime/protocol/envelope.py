@@ -48,7 +48,8 @@ class BroadcastEnvelope(Envelope, frozen=True, tag="broadcast", rename={"sender"
 class RoomEnvelope(Envelope, frozen=True, tag="room", rename={"sender": "from"}):
     """For the members of ``room`` but ``skip``.
 
-    ``at`` as in a broadcast. ``event``: what Socket.IO members get it as, with ``data`` alone. ``binary``: bytes are in ``data`` as base64.
+    ``at`` as in a broadcast. ``event``: what Socket.IO members get it as, with ``data`` alone. ``binary``: bytes are in
+    ``data``, as base64.
     """
 
     room: str

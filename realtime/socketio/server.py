@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from realtime.auth import Identity
-from realtime.consumers import ORIGIN, RETRY_AFTER_SECONDS, admitting_node, client_socket, facts_of
+from realtime.consumers import ORIGIN, RETRY_AFTER_SECONDS, admitting_node, client_socket, opened
 from realtime.middleware import identity_of, is_origin_allowed
 from realtime.node import Node
 from realtime.protocol import engineio
@@ -44,7 +44,7 @@ def meet_client(home: Home, session: Session, scope: Scope, identity: Identity, 
 
     def ended(connection: SocketIOConnection, code: int) -> None:
         connection.ended()
-        process.connection_closed(connection, code)
+        process.connection_closed(connection, code, address)
 
     connection = SocketIOConnection(
         home.node,
@@ -55,7 +55,7 @@ def meet_client(home: Home, session: Session, scope: Scope, identity: Identity, 
         on_ended=ended,
     )
     home.sessions.expect_connect(session)
-    process.connection_opened(connection, facts_of(process, scope, connection, identity))
+    address = opened(process, scope, connection, identity)
     return connection
 
 

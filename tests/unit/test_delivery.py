@@ -6,10 +6,12 @@ import asyncio
 import time
 
 import pytest
+from msgspec import Raw
 
 from realtime.delivery import LAG_MAX_SECONDS, STEP_BYTES, STEP_MEMBERS, Deliverer, Run, write_all
 from realtime.hub import Hub, Member
 from realtime.instrument import Instrument
+from realtime.protocol.envelope import RoomEnvelope
 from realtime.protocol.frames import FrameBatch
 from tests.unit.writers import RecordingWriter
 
@@ -175,3 +177,15 @@ def test_write_all_counts_what_it_hands_over() -> None:
     """Messages, not writes."""
     hub, _ = audience("a", "b")
     assert write_all(hub.writers, FrameBatch([b"1", b"2", b"3"]), {"a": {0, 2}}) == 4
+
+
+def test_who_is_left_out_is_so_in_the_other_protocol_too() -> None:
+    """A sender's own batch is made of the publications of others alone."""
+    hub, writers = audience("a", "b")
+    run = Run()
+    sources = [RoomEnvelope(v=1, room="lobby", data=Raw(b"%d" % number)) for number in range(3)]
+    for source, skip in zip(sources, ("a", None, "a"), strict=True):
+        run.add(bytes(source.data), skip, source)
+    Deliverer(Instrument(), SECONDS).deliver_now(hub.writers, run)
+    assert writers["a"].batches[0].sources == [sources[1]]
+    assert writers["b"].batches[0].sources == sources

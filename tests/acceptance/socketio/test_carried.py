@@ -134,3 +134,21 @@ async def test_a_client_that_goes_ends_its_session(patient: DaphneNode, other: D
             lambda before=before: metric(patient, "realtime_connections_closed_total") > before,  # type: ignore[misc]
             "the session has ended",
         )
+
+
+@pytest.mark.parametrize("is_carried", [False, True], ids=["same node", "other node"])
+async def test_what_waits_for_a_poll_goes_first_over_the_websocket(
+    patient: DaphneNode, other: DaphneNode, polling: NewPolling, socket: NewSocket, talker: NewTalker, is_carried: bool
+) -> None:
+    """Nothing is lost or overtaken by the change of transports."""
+    ann = await talker(other)
+    session = await (await polling(url(patient))).join_namespace('{"silent":1}')
+    client = await socket(url(other if is_carried else patient), session.sid)
+    await client.send("2probe")
+    assert await client.packet() == "3probe"
+    for number in range(5):
+        await ann.do("private", session.connected["sid"], number)
+    await client.send("5")
+    await client.send('42["message","now"]')
+    wanted = [f'42["private",{{"user":"{ann.id}","message":{number}}}]' for number in range(5)]
+    assert [await client.next() for _ in range(6)] == [*wanted, '42["message-back","now"]']

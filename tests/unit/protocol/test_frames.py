@@ -8,7 +8,14 @@ from websockets.frames import Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
-from realtime.protocol.frames import FrameBatch, take_text_messages, text_frame
+from realtime.protocol.frames import (
+    TALLY_BYTES_BITS,
+    BinaryMessage,
+    FrameBatch,
+    MixedBatch,
+    take_text_messages,
+    text_frame,
+)
 
 
 def parsed(data: bytes) -> list[bytes]:
@@ -76,3 +83,26 @@ def test_a_message_over_the_limit_is_left_to_the_complete_parser() -> None:
 def test_a_piece_of_a_frame_is_left_for_its_rest_to_come(piece: bytes) -> None:
     """However short."""
     assert take_text_messages(masked(b"a") + piece, 1_000) == ([b"a"], piece)
+
+
+def test_another_dialect_is_made_once_for_all_who_speak_it() -> None:
+    """Of what the texts were made of, and only if somebody asks."""
+    asked: list[object] = []
+
+    def speak(sources: list[object]) -> list[bytes]:
+        asked.append(sources)
+        return [b"4" + str(source).encode() for source in sources]
+
+    batch = FrameBatch([b"a", b"b"], [1, 2])
+    assert asked == []
+    spoken = batch.spoken(speak)
+    assert batch.spoken(speak) is spoken
+    assert asked == [[1, 2]]
+    assert (spoken.texts, spoken.count, spoken.joined) == ([b"41", b"42"], 2, b"\x81\x0241\x81\x0242")
+
+
+def test_bytes_are_a_binary_frame() -> None:
+    """Among text frames, in their order; the tally counts them."""
+    batch = MixedBatch([b"45", BinaryMessage(b"\x00\xff"), BinaryMessage(b"x" * 126)])
+    assert batch.joined == b"\x81\x0245" + b"\x82\x02\x00\xff" + b"\x82\x7e\x00\x7e" + b"x" * 126
+    assert batch.tally & ((1 << TALLY_BYTES_BITS) - 1) == len(batch.joined)
