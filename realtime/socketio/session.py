@@ -100,7 +100,6 @@ class Session:
         if self.is_over or self.writer.is_on_websocket:
             return refused(Refusal.BAD_REQUEST)
         if self._poll is not None:
-            self._answer_poll(engineio.CLOSE)
             self.end(POLICY_VIOLATION.code)
             return refused(Refusal.BAD_REQUEST)
         body: bytes | None = None

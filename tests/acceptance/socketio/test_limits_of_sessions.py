@@ -10,7 +10,7 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.acceptance.nodes import eventually, metric, use_application
+from tests.acceptance.nodes import acquainted, eventually, metric, use_application
 from tests.acceptance.socketio.conftest import APPLICATION, NewPolling, NewSocket, NewTalker
 from tests.conftest import StartCluster
 from tests.support.cluster import Cluster, DaphneNode
@@ -113,3 +113,30 @@ async def test_clients_are_told_what_they_may_have_missed(own_redis: RedisServer
             assert await each.expect("missed") == [{"rooms": None}]
         await asyncio.to_thread(node.wait_ready)
         assert await ann.ask("chat", "r", "back") == {"ok": True}
+
+
+async def test_a_carried_client_that_does_not_read_is_a_slow_consumer(
+    start_cluster: StartCluster, polling: NewPolling, socket: NewSocket, talker: NewTalker
+) -> None:
+    """What waits for it waits on the node that has its WebSocket, and is bounded there; its session ends."""
+    cluster = await asyncio.to_thread(lambda: start_cluster(nodes=2, environment=SMALL_BACKLOG))
+    await acquainted(cluster)
+    home, carrier = cluster.nodes
+    session = await (await polling(url(home))).join_namespace()
+    client = await socket(url(carrier), session.sid, max_queue=1)
+    await client.send("2probe")
+    assert await client.packet() == "3probe"
+    await client.send("5")
+    await client.send('421["join","r"]')
+    while '"ok":true' not in str(await client.next()):
+        pass
+    ann = await talker(home)
+    await ann.do("join", "r")
+    sent = 0
+    while metric(carrier, "realtime_connections_evicted_total") == 0:
+        assert sent < 2_000, "64 MB were taken for a client that does not read"
+        for _ in range(20):
+            await ann.do("room", "r", "x" * 32_000)
+            sent += 1
+    await eventually(lambda: metric(home, "websocket_connected_clients") == 1, "the session has ended")
+    assert await ann.ask("ping") == {"ok": True}
