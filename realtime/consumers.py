@@ -99,7 +99,6 @@ def opened(process: Runtime, scope: Scope, connection: Connection, identity: Ide
 
 
 def _facts(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> ConnectionFacts:
-    """What the database is told of a connection."""
     return ConnectionFacts(
         id=connection.id,
         node=connection.node.id,

@@ -52,20 +52,24 @@ async def test_a_message_beyond_the_limit_closes_a_websocket(patient: DaphneNode
     assert await ben.ended() == 1009
 
 
-async def test_a_page_of_another_origin_is_refused(patient: DaphneNode, socket: NewSocket) -> None:
-    """Over HTTP and WebSocket, and it may not read what it is told; a page of the same host may."""
+async def test_a_page_of_another_origin_is_refused(patient: DaphneNode, socket: NewSocket, polling: NewPolling) -> None:
+    """Over HTTP and WebSocket, in a session as well, and it may not read what it is told; a page of the host may."""
+    session = await polling(url(patient))
     foreign, own = {"Origin": "http://evil.example"}, {"Origin": patient.http_url}
     query = {"EIO": "4", "transport": "polling"}
     async with httpx.AsyncClient() as http:
         answer = await http.get(url(patient), params=query, headers=foreign)
         assert answer.status_code == 403
         assert "access-control-allow-origin" not in answer.headers
+        answer = await http.post(url(patient), params=session.query, headers=foreign, content="40")
+        assert answer.status_code == 403
         preflight = await http.request("OPTIONS", url(patient), params=query, headers=foreign)
         assert "access-control-allow-origin" not in preflight.headers
         answer = await http.get(url(patient), params=query, headers=own)
         assert answer.headers["access-control-allow-origin"] == patient.http_url
-    with pytest.raises(InvalidStatus, match="403"):
-        await socket(url(patient), additional_headers=foreign)
+    for sid in (None, session.sid):
+        with pytest.raises(InvalidStatus, match="403"):
+            await socket(url(patient), sid, additional_headers=foreign)
 
 
 async def test_a_page_of_an_allowed_origin_may_read(start_cluster: StartCluster) -> None:
