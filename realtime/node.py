@@ -3,8 +3,8 @@
 It publishes for its connections, delivers what comes back, and keeps the table of live nodes. Its parts:
 ``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
 backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``orders`` and
-``inquiries`` (what Django code asks of nodes, and the answers), ``streams`` (requests carried between nodes), ``inbound``
-(sorts what arrives), ``occupancy`` (who may come and must go), ``meter`` (its figures).
+``inquiries`` (what Django code asks of nodes, and the answers), ``streams`` (requests carried between nodes),
+``inbound`` (sorts what arrives), ``occupancy`` (who may come and must go), ``meter`` (its figures).
 """
 
 from __future__ import annotations

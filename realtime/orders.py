@@ -28,6 +28,7 @@ from realtime.protocol.envelope import (
     Question,
     Remove,
 )
+from realtime.protocol.frames import FrameBatch
 from realtime.protocol.messages import Left
 from realtime.protocol.names import user_of_recipient
 
@@ -165,9 +166,10 @@ class Orders:
         member = node.hub.connections.get(order.connection)
         is_removed = member is not None and node.leave(member, order.room)
         if member is not None and is_removed:
-            text = codec.encode(Left(room=order.room))
+            left = Left(room=order.room)
+            text = codec.encode(left)
             node.instrument.messages_sent(1, len(text))
-            member.writer.write_text(text)
+            member.notify(FrameBatch([text], [left]))
         self._answer(order, total=int(is_removed))
 
     async def _drain(self, order: Drain) -> None:

@@ -22,7 +22,7 @@ from realtime.protocol.engineio import MESSAGE
 from realtime.protocol.envelope import BroadcastEnvelope, PrivateEnvelope, RoomEnvelope
 from realtime.protocol.errors import BadMessage
 from realtime.protocol.frames import BinaryMessage
-from realtime.protocol.messages import MembersChanged, Missed
+from realtime.protocol.messages import Left, MembersChanged, Missed
 from realtime.protocol.names import MAIN_NAMESPACE, split_room
 
 CONNECT: Final = 0
@@ -237,7 +237,7 @@ def _head(kind: int, namespace: str, attachments: int = 0) -> bytes:
 
 # -- publications and pushes -----------------------------------------------------------------------------------------
 
-Spoken = BroadcastEnvelope | RoomEnvelope | PrivateEnvelope | MembersChanged | Missed
+Spoken = BroadcastEnvelope | RoomEnvelope | PrivateEnvelope | MembersChanged | Missed | Left
 _EVENT_HEAD: Final = MESSAGE + str(EVENT).encode()
 
 
@@ -249,6 +249,9 @@ def speak(publications: Iterable[Spoken]) -> list[bytes]:
             namespace, room = split_room(publication.room)
             change = msgspec.structs.replace(publication, room=room)
             packets += emitted(namespace, "members", [_fields(change)])
+        elif isinstance(publication, Left):
+            namespace, room = split_room(publication.room)
+            packets += emitted(namespace, "left", [{"room": room}])
         elif isinstance(publication, Missed):
             packets += emitted(MAIN_NAMESPACE, "missed", [{"rooms": publication.rooms}])
         else:

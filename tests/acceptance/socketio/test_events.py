@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 
 import pytest
@@ -216,3 +217,23 @@ async def test_who_is_not_in_the_main_namespace_hears_no_broadcast(
     assert answer["code"] == "unknown_recipient"
     assert await ann.ask("ping") == {"ok": True}
     assert ann.events == []
+
+
+async def test_django_code_removes_and_disconnects_a_client(
+    echo_cluster: Cluster, patient: DaphneNode, talker: NewTalker
+) -> None:
+    """From another process: out of a room, and then for good, which an official client takes for an answer."""
+    room = new_room()
+    ann, ben = await talker(patient), await talker(patient, namespace="/custom")
+    await ann.do("join", room)
+
+    def order(call: str) -> str:
+        return echo_cluster.manage("shell", "-v0", "-c", f"from realtime import api; api.{call}")
+
+    await asyncio.to_thread(order, f"remove_member(room={room!r}, connection={ann.id!r})")
+    assert await ann.expect("left") == [{"room": room}]
+    assert (await ann.ask("chat", room, 1))["code"] == "not_joined"
+    for each in (ann, ben):
+        await asyncio.to_thread(order, f"disconnect(connection={each.id!r}, code=4003, reason='Banned')")
+        await each.expect_disconnect()
+        assert await each.ended() == 4003

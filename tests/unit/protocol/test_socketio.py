@@ -12,7 +12,7 @@ from msgspec import Raw
 from realtime.protocol import errors, socketio
 from realtime.protocol.envelope import BroadcastEnvelope, PrivateEnvelope, RoomEnvelope
 from realtime.protocol.frames import BinaryMessage
-from realtime.protocol.messages import MemberInfo, MembersChanged, Missed
+from realtime.protocol.messages import Left, MemberInfo, MembersChanged, Missed
 from realtime.protocol.names import room_in_namespace, split_room
 from realtime.protocol.socketio import BadPacket, Packet, decode_packet, event_of, speak
 
@@ -146,6 +146,7 @@ ANN = MemberInfo("n.ann", None)
         ),
         (BroadcastEnvelope(v=1, data=Raw(b"[]"), sender="n.c"), b'42["broadcast",{"user":"n.c","message":[]}]'),
         (PrivateEnvelope(v=1, to="n.d", data=Raw(b'""')), b'42["private",{"user":null,"message":""}]'),
+        (Left(room="r"), b'42["left",{"room":"r"}]'),
         (Missed(rooms=None), b'42["missed",{"rooms":null}]'),
         (
             MembersChanged(room="r", joined=[ANN], left=[]),
