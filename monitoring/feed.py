@@ -23,7 +23,8 @@ from realtime.protocol.closing import FORBIDDEN, TRY_AGAIN_LATER
 from realtime.runtime import runtime
 from realtime.server.socket import Receive, Scope, Send, send_denial
 
-FEED_PATH = "/ws/admin/"
+FEED_PATH = "/admin/feed/"
+"""Below /admin/, which the balancers show to operators alone."""
 LOOK_SECONDS = 2.0
 LOOKS_PER_PERMISSION = 3
 """Looks between two questions whether the user still may."""

@@ -82,7 +82,7 @@ def test_the_cluster_lives_without_reloading(page: Page, cluster: Cluster) -> No
 
 def test_without_websockets_the_page_asks(page: Page, cluster: Cluster) -> None:
     """Where no WebSocket gets through, it is up to date a few seconds later all the same."""
-    page.route_web_socket("**/ws/admin/**", lambda socket: socket.close())
+    page.route_web_socket("**/admin/feed/**", lambda socket: socket.close())
     page.goto(admin(cluster, "monitoring/cluster/"))
     expect(page.locator("#rt-live")).to_have_attribute("data-state", "asking")
     with Peer(cluster.nodes[1].port):

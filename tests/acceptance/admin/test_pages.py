@@ -204,7 +204,7 @@ async def _read(feed: ClientConnection) -> None:
 
 async def test_the_feed(module_cluster: Cluster, log_in: LogIn, bob: Person, charlie: Person) -> None:
     """Who may see a page is sent its living part; nobody else, no other site, and not after logging out."""
-    url = module_cluster.nodes[0].url + "admin/?page=cluster"
+    url = module_cluster.nodes[0].url.replace("/ws/", "/admin/feed/") + "?page=cluster"
     async with open_websocket(url, additional_headers=bob.cookie, proxy=None) as feed:
         html = json.loads(await asyncio.wait_for(feed.recv(), 10))["html"]
         assert "n1-" in html
@@ -225,3 +225,17 @@ async def test_the_feed(module_cluster: Cluster, log_in: LogIn, bob: Person, cha
         assert closed.value.rcvd is not None
         assert closed.value.rcvd.code == 4003
     assert_no_surprise(module_cluster)
+
+
+async def test_an_unhealthy_node_is_seen_with_its_reason(start_cluster: StartCluster, log_in: LogIn) -> None:
+    """The failing check is marked in the cluster's page, with its figure, its limit and why; the others pass."""
+    cluster = start_cluster(nodes=1, environment={**QUICK, "REALTIME_MEMORY_MAX_BYTES": str(16 * 1024 * 1024)})
+    await asyncio.to_thread(add_people, cluster)
+    bob = await asyncio.to_thread(log_in, cluster.nodes[0], "bob")
+    await eventually(
+        lambda: "it should be below 13 MiB" in bob.http.get(f"/admin/{CLUSTER}fragment/").json()["html"], "told", 20
+    )
+    html = (await bob.get(f"{CLUSTER}fragment/")).json()["html"]
+    assert html.count('<td data-healthy="no"') == 1
+    assert html.count('<td data-healthy="yes"') == 5
+    assert "unhealthy" in html
