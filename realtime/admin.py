@@ -95,7 +95,9 @@ class BoundedPaginator(_Paginator):
     def count(self) -> int:
         """The number of results, or COUNTED_MAX."""
         results = self.object_list
-        return results[:COUNTED_MAX].count() if isinstance(results, QuerySet) else len(results)
+        if not isinstance(results, QuerySet):
+            return len(results)
+        return results.order_by()[:COUNTED_MAX].count()  # in order, each row would have to be looked up
 
 
 class NodeFilter(admin.SimpleListFilter):
@@ -280,16 +282,17 @@ class ConnectionAdmin(ReadOnlyAdmin):
         if user is not None:
             return queryset.filter(_is_user(user)), False
         rows = Connection.objects.using(queryset.db).order_by()
-        found = [rows.filter(begins).values("id") for begins in _beginnings(queryset.db, term)]
-        if any(ids[:COUNTED_MAX].count() == COUNTED_MAX for ids in found):
+        beginnings = _beginnings(queryset.db, term)
+        found = [list(rows.filter(begins).values_list("id", flat=True)[:COUNTED_MAX]) for begins in beginnings]
+        if any(len(ids) == COUNTED_MAX for ids in found):
             # So many that the newest are soon found by looking at one after another; sorting them all takes seconds.
             setattr(request, _IS_CROWD, not set(request.GET) - {"q", "p", "o"})
             searched = queryset.alias(
                 **{f"_{name}": Concat(name, Value("")) for name in _SEARCHED}
             )  # hides the indexes
             return searched.filter(_any(Q(**{f"_{name}__startswith": term}) for name in _SEARCHED)), False
-        # One set of ids: of three conditions joined by OR PostgreSQL tries each on every row.
-        return queryset.filter(id__in=found[0].union(*found[1:])), False
+        # The ids themselves: of conditions joined by OR, or a union of them, PostgreSQL makes a look at every row.
+        return queryset.filter(id__in=set().union(*found)), False
 
     def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **options: Any) -> Any:
         """What a search has found to be more than is counted is not counted again: that would look at every row."""
