@@ -1,4 +1,4 @@
-"""What every balancer and every backplane must carry: broadcast, room, private, and the loss of a node."""
+"""What each balancer and backplane must carry: broadcast, room, private, the loss of a node and of the broker."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 
 from tests.acceptance.client import Client
 from tests.acceptance.conftest import Connect
-from tests.acceptance.nodes import acquainted, assert_no_traceback
+from tests.acceptance.nodes import acquainted, assert_no_traceback, eventually
+from tests.acceptance.outage import ready
 from tests.support.cluster import Cluster
+from tests.support.servers import Server
 
 CLIENTS = 9
 BACK_SECONDS = 20.0
+BROKER_BACK_SECONDS = 30.0  # with one that starts slowly
 
 
 async def connected_everywhere(cluster: Cluster, connect: Connect, url: str) -> list[Client]:
@@ -59,8 +62,9 @@ async def lose_a_node(cluster: Cluster, connect: Connect, url: str, clients: lis
     return [*stayed, *returned]
 
 
-async def run_scenario(cluster: Cluster, connect: Connect, url: str) -> None:
-    """1. Three nodes exchange messages. 2. One is killed; the others go on. 3. It comes back and takes part."""
+async def run_scenario(cluster: Cluster, connect: Connect, url: str, broker: Server) -> None:
+    """1. Three nodes exchange messages. 2. One is killed; the others go on. 3. It comes back and takes part.
+    4. The broker is killed and started again, and nobody has to connect anew."""
     await acquainted(cluster)
     clients = await connected_everywhere(cluster, connect, url)
     await exchange(clients, "three nodes")
@@ -71,7 +75,13 @@ async def run_scenario(cluster: Cluster, connect: Connect, url: str) -> None:
     await newcomer.do("broadcast", data="back")
     for client in clients:
         await client.expect("broadcast", data="back")
-    await exchange([*clients, newcomer], "three again")
+    clients.append(newcomer)
+    await exchange(clients, "three again")
+    broker.kill()
+    await eventually(lambda: not any(node.is_ready for node in cluster.nodes), "all nodes noticed", BACK_SECONDS)
+    broker.start()  # not in a thread: a Redis ends with the thread that started it
+    await ready(cluster, BROKER_BACK_SECONDS)
+    await exchange(clients, "after the broker")
     assert_no_traceback(cluster)
 
 
