@@ -15,6 +15,7 @@ from urllib.parse import SplitResult, urlsplit
 import dj_database_url
 from django.core.exceptions import ImproperlyConfigured
 
+from realtime.layers import addresses
 from realtime.layers.kafka_address import Options, parse_hosts
 
 T = TypeVar("T")
@@ -28,7 +29,10 @@ COUNTED = {
     POSTGRESQL: "django_prometheus.db.backends.postgresql",
 }
 DATABASE_EXAMPLE = "use sqlite:////path/to/file or postgres://user:password@host:5432/name"
-BACKPLANE_EXAMPLE = "use redis://host:6379/0, amqp://user:password@host:5672/, kafka://host:9092,host:9092 or memory://"
+BACKPLANE_EXAMPLE = (
+    "use redis://host:6379/0, redis+sentinel://host:26379,host:26379/master, amqp://user:password@host:5672/,"
+    " kafka://host:9092,host:9092 or memory://"
+)
 
 # Channel layers by the scheme of BACKPLANE_URL.
 LAYERS = {
@@ -38,6 +42,8 @@ LAYERS = {
     "kafka+ssl": "realtime.layers.kafka.KafkaChannelLayer",
     "memory": "realtime.layers.memory.MemoryChannelLayer",
     "redis": "realtime.layers.redis.RedisChannelLayer",
+    "redis+sentinel": "realtime.layers.redis.RedisChannelLayer",
+    "rediss+sentinel": "realtime.layers.redis.RedisChannelLayer",
     "rediss": "realtime.layers.redis.RedisChannelLayer",
     "unix": "realtime.layers.redis.RedisChannelLayer",
 }
@@ -50,6 +56,8 @@ LIBRARIES = {
     "kafka+ssl": ("aiokafka", "requirements-kafka.txt"),
 }
 KAFKA = ("kafka", "kafka+ssl")
+SEVERAL_HOSTS = (*KAFKA, *addresses.SENTINEL_SCHEMES)
+"""Their URLs name several hosts, separated by commas."""
 
 
 def text(name: str, default: str = "") -> str:
@@ -158,10 +166,10 @@ def _finite(value: str) -> float:
 
 
 def _backplane_urls(parts: list[str]) -> list[str]:
-    """What commas separate: URLs, and further hosts of the Kafka URL before them."""
+    """What commas separate: URLs, and further hosts of the URL before them."""
     urls: list[str] = []
     for part in parts:
-        if "://" not in part and urls and urlsplit(urls[-1]).scheme in KAFKA:
+        if "://" not in part and urls and urls[-1].split("://", 1)[0] in SEVERAL_HOSTS:
             urls[-1] += f",{part}"
         else:
             urls.append(part)
@@ -171,13 +179,15 @@ def _backplane_urls(parts: list[str]) -> list[str]:
 def _backplane_scheme(name: str, url: str) -> str:
     try:
         parts = urlsplit(url)
-        port = None if parts.scheme in KAFKA else parts.port  # there each of several hosts has one
+        port = None if parts.scheme in SEVERAL_HOSTS else parts.port  # there each of several hosts has one
     except ValueError:
         raise _refuse(name, f"is not a URL; {BACKPLANE_EXAMPLE}") from None
     if parts.scheme not in LAYERS:
         raise _refuse(name, f"has the unknown scheme {parts.scheme!r}; {BACKPLANE_EXAMPLE}")
     if parts.scheme in KAFKA:
         _require_kafka_url(name, url)
+    elif parts.scheme in addresses.SENTINEL_SCHEMES:
+        _require_sentinel_url(name, url)
     elif parts.scheme != "memory" and not _is_address(parts, port):
         raise _refuse(name, f"needs a host and at most a port and a database number; {BACKPLANE_EXAMPLE}")
     module, requirements = LIBRARIES.get(parts.scheme, ("", ""))
@@ -191,6 +201,13 @@ def _require_kafka_url(name: str, url: str) -> None:
         Options(**parse_hosts([url])[1])
     except (ValueError, OSError) as error:
         raise _refuse(name, f"is no Kafka URL: {error}") from None
+
+
+def _require_sentinel_url(name: str, url: str) -> None:
+    try:
+        addresses.parse_hosts([url])
+    except (ValueError, OSError) as error:
+        raise _refuse(name, f"is no URL of Sentinels: {error}") from None
 
 
 def _is_address(parts: SplitResult, port: int | None) -> bool:

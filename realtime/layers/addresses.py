@@ -6,12 +6,15 @@ import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
 from redis.asyncio.connection import SSLConnection, parse_url
 
 Host = str | tuple[str, int] | list[Any] | Mapping[str, Any]
 
 DEFAULT_URL = "redis://localhost:6379"
+SENTINEL_PORT = 26379
+SENTINEL_SCHEMES = ("redis+sentinel", "rediss+sentinel")
 
 # Options of redis-py's connections that mean nothing here: our own connections have their own, fixed ways.
 _IGNORED = {
@@ -50,7 +53,7 @@ def parse_hosts(hosts: Sequence[Host] | None) -> list[Address]:
 
 def _parse_host(host: Host) -> Address:
     if isinstance(host, str):
-        return _from_options(dict(parse_url(host)))
+        return _from_sentinel_url(host) if is_sentinel_url(host) else _from_options(dict(parse_url(host)))
     if not isinstance(host, Mapping):
         return Address(host=str(host[0]), port=int(host[1]))
     options = dict(host)
@@ -59,6 +62,47 @@ def _parse_host(host: Host) -> Address:
     if "master_name" in options or "sentinels" in options:
         return _from_sentinels(options)
     return _from_options(options)
+
+
+def is_sentinel_url(url: str) -> bool:
+    """Whether a URL names Sentinels instead of a server."""
+    return url.split("://", 1)[0] in SENTINEL_SCHEMES
+
+
+def _from_sentinel_url(url: str) -> Address:
+    """`redis+sentinel://user:password@host:26379,host:26379/name of the master/0?sentinel_password=…`.
+
+    With `rediss` the master and the Sentinels speak TLS. Credentials are the master's. Raises ValueError.
+    """
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    username, _, password = credentials.partition(":")
+    master_name, _, db = unquote(parts.path).strip("/").partition("/")
+    if not master_name:
+        raise ValueError("the name of the master must follow the Sentinels, as a path")
+    if db and not db.isdecimal():
+        raise ValueError("after the name of the master only the number of a database may stand")
+    scheme = parts.scheme.partition("+")[0]
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    own = [(name.removeprefix("sentinel_"), value) for name, value in query if name.startswith(("sentinel_", "ssl_"))]
+    options = _options(scheme, [(name, value) for name, value in query if not name.startswith("sentinel_")])
+    options |= {"username": unquote(username), "password": unquote(password), "db": db}
+    options |= {"sentinels": [_sentinel(host) for host in hosts.split(",")], "sentinel_kwargs": _options(scheme, own)}
+    return _from_sentinels(options | {"master_name": master_name})
+
+
+def _options(scheme: str, query: list[tuple[str, str]]) -> dict[str, Any]:
+    """The options of a query, converted by redis-py."""
+    options = dict(parse_url(f"{scheme}://localhost?{urlencode(query)}"))
+    del options["host"]
+    return options
+
+
+def _sentinel(host: str) -> tuple[str, int]:
+    parts = SplitResult("", host, "", "", "")
+    if not parts.hostname or parts.username is not None:
+        raise ValueError("each Sentinel is host:port, separated by commas")
+    return parts.hostname, parts.port or SENTINEL_PORT
 
 
 def _from_sentinels(options: dict[str, Any]) -> Address:

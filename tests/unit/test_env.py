@@ -116,6 +116,27 @@ def test_the_brokers_of_a_kafka_url_are_one_cluster(variable: SetVariable) -> No
     }
 
 
+def test_sentinels_of_several_masters_are_shards(variable: SetVariable) -> None:
+    """Commas inside a URL of Sentinels separate their hosts; another URL is another shard."""
+    variable("redis+sentinel://:secret@a:26379, b/first/1, redis+sentinel://a,b/second, redis://c")
+    assert layers() == {
+        "BACKEND": "realtime.layers.redis.RedisChannelLayer",
+        "CONFIG": {
+            "hosts": ["redis+sentinel://:secret@a:26379,b/first/1", "redis+sentinel://a,b/second", "redis://c"],
+            "prefix": "p",
+        },
+    }
+
+
+@pytest.mark.parametrize("rest", ["a", "a/", "/main", "a:x/main", "a/main/x", "a/main?nothing=1"])
+def test_a_bad_url_of_sentinels_is_refused(variable: SetVariable, rest: str) -> None:
+    """No master, no host, a bad port, a bad database and unknown options stop the start, without the password."""
+    variable(f"redis+sentinel://user:secret@{rest}")
+    with pytest.raises(ImproperlyConfigured, match=rf"^{NAME} ") as caught:
+        layers()
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "url",
     ["kafka://", "kafka://a:x", "kafka://a/b", "kafka://a?acks=0", "kafka://a?nothing=1", "a,kafka://b"],
