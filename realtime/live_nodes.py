@@ -5,14 +5,18 @@ after the judge's own loop stood still: silence would then be the judge's own de
 
 The judge looks five times in a heartbeat. So a node that was killed is taken for dead within NODE_TIMEOUT_SECONDS and
 one look; its rows are closed with the next write, TRACKING_FLUSH_SECONDS later: 17.1 s by default.
+
+The envelope's version follows the same rule: down at once with the first node that reads no other, up only while
+everybody who lives must have been heard. A young node would otherwise speak to its elders in words that they do not
+know, and be the last to notice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from realtime.protocol.envelope import Heartbeat, common_version
+from realtime.protocol.envelope import READS, Heartbeat, common_version
 
 
 @dataclass(slots=True)
@@ -49,7 +53,7 @@ def stall_seconds(heartbeat_seconds: float, timeout_seconds: float) -> float:
 class LiveNodes:
     """Every other node that was heard lately."""
 
-    def __init__(self, own_id: str, timeout_seconds: float, stall_seconds: float) -> None:
+    def __init__(self, own_id: str, timeout_seconds: float, stall_seconds: float, reads: Sequence[int] = READS) -> None:
         self._own_id = own_id
         self._timeout = timeout_seconds
         self._stall = stall_seconds
@@ -57,7 +61,10 @@ class LiveNodes:
         self._may_judge_from = float("inf")
         self._looked_at: float | None = None
         self._has_surveyed = False
-        self.envelope_version = common_version([])
+        self._knows_everybody = False
+        self._reads = reads
+        self.envelope_version = min(reads)
+        """What all live nodes read."""
 
     def __len__(self) -> int:
         return len(self._nodes)
@@ -97,6 +104,7 @@ class LiveNodes:
     def echo_lost(self) -> None:
         """The judge does not hear itself: nobody is judged until further notice."""
         self._may_judge_from = float("inf")
+        self._agree(knows_everybody=False)
 
     def echo_back(self, now: float) -> None:
         """The judge hears itself again."""
@@ -107,7 +115,10 @@ class LiveNodes:
         if self._looked_at is not None and now - self._looked_at > self._stall:
             self._may_judge_from = max(self._may_judge_from, now + self._timeout)
         self._looked_at = now
-        if now < self._may_judge_from:
+        may_judge = now >= self._may_judge_from
+        if may_judge != self._knows_everybody:
+            self._agree(knows_everybody=may_judge)
+        if not may_judge:
             return []
         return [node_id for node_id, node in self._nodes.items() if now - node.heard_at > self._timeout]
 
@@ -118,5 +129,8 @@ class LiveNodes:
         self._has_surveyed = True
         return True
 
-    def _agree(self) -> None:
-        self.envelope_version = common_version(node.heartbeat.reads for node in self._nodes.values())
+    def _agree(self, *, knows_everybody: bool | None = None) -> None:
+        if knows_everybody is not None:
+            self._knows_everybody = knows_everybody
+        common = common_version((node.heartbeat.reads for node in self._nodes.values()), self._reads)
+        self.envelope_version = common if self._knows_everybody else min(self._reads)

@@ -341,9 +341,9 @@ class Node:
         return node_id in self.nodes or time.time() - self.started_at < self.settings.heartbeat_seconds
 
     def heartbeat(self) -> Heartbeat:
-        """What this node tells the others about itself."""
+        """What this node tells the others about itself; in the oldest version, as it is what they agree on one by."""
         return Heartbeat(
-            v=self.version,
+            v=READS[0],
             node=self.id,
             address=self.settings.node_address,
             version=__version__,

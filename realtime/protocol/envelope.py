@@ -4,7 +4,8 @@ Every envelope has ``v`` (its version) and ``type``. Those that carry a publicat
 audience and ``data``, so that ``{"v":1,"type":"room","room":"lobby","data":{"any":"json"}}`` published by any service
 reaches the room. ``data`` is forwarded as the bytes that came.
 
-Nodes announce the versions that they read (``READS``) and publish in the highest that all live nodes read.
+Nodes announce the versions that they read (``READS``) and publish in the highest that all live nodes read; in the
+lowest that they read themselves while they may not have heard all of them.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from msgspec import Meta, Raw
 from realtime.exceptions import RealtimeError
 from realtime.protocol.messages import MemberInfo
 
-VERSION: Final = 1
 READS: Final = (1,)
 """Versions of the envelope that this code can read, in ascending order."""
 
@@ -341,12 +341,10 @@ def decode(text: bytes) -> AnyEnvelope:
     return envelope
 
 
-def common_version(reads: Iterable[Iterable[int]]) -> int:
-    """The highest version that every node reads, given what each announced; ours when nothing is shared."""
-    common = set(READS)
-    for versions in reads:
-        common &= set(versions)
-    return max(common, default=VERSION)
+def common_version(reads: Iterable[Iterable[int]], own: Iterable[int]) -> int:
+    """The highest version that every node reads, given what each announced; the lowest of ours when none is shared."""
+    own = set(own)
+    return max(own.intersection(*map(set, reads)), default=min(own))
 
 
 def _unreadable(text: bytes, reason: str) -> UnreadableEnvelope:

@@ -16,9 +16,9 @@ def heartbeat(node: str, reads: list[int] | None = None) -> Heartbeat:
     )
 
 
-def judge() -> LiveNodes:
+def judge(reads: tuple[int, ...] = (1,)) -> LiveNodes:
     """A judge that may judge from time 15 on, and has looked at time 100."""
-    nodes = LiveNodes("me", timeout_seconds=15, stall_seconds=10)
+    nodes = LiveNodes("me", timeout_seconds=15, stall_seconds=10, reads=reads)
     nodes.echo_back(0)
     nodes.silent(100)
     return nodes
@@ -77,10 +77,35 @@ def test_a_forgotten_node_is_news_again() -> None:
 
 
 def test_the_envelope_version_is_what_all_live_nodes_read() -> None:
-    """It returns when the last old node is gone."""
-    nodes = judge()
-    nodes.heard(heartbeat("old", [1]), 100)
+    """It falls with the first node that reads no other, and rises when the last of them is gone."""
+    nodes = judge(reads=(1, 2))
+    assert nodes.envelope_version == 2
     nodes.heard(heartbeat("new", [1, 2]), 100)
+    assert nodes.envelope_version == 2
+    nodes.heard(heartbeat("old", [1]), 100)
+    assert nodes.envelope_version == 1
+    nodes.forget("old")
+    assert nodes.envelope_version == 2
+
+
+def test_who_may_not_know_everybody_speaks_as_the_oldest() -> None:
+    """At first, while it is deaf, and after its loop stood still: somebody may live who was not heard."""
+    nodes = LiveNodes("me", timeout_seconds=15, stall_seconds=10, reads=(1, 2))
+    nodes.echo_back(0)
+    nodes.heard(heartbeat("new", [1, 2]), 1)
+    nodes.silent(7)
+    nodes.silent(14.9)
+    assert nodes.envelope_version == 1
+    nodes.silent(15)
+    assert nodes.envelope_version == 2
+    nodes.echo_lost()
+    assert nodes.envelope_version == 1
+    nodes.echo_back(20)
+    nodes.silent(24)
+    nodes.silent(34)
+    nodes.silent(35)
+    assert nodes.envelope_version == 2
+    nodes.silent(46)
     assert nodes.envelope_version == 1
 
 

@@ -44,9 +44,10 @@ def test_what_a_node_cannot_read_names_its_room_where_it_can(text: bytes, room: 
 
 def test_nodes_publish_in_the_highest_version_that_all_read() -> None:
     """And in the own one when nothing is shared: those nodes then count what they cannot read."""
-    assert envelope.common_version([]) == 1
-    assert envelope.common_version([[1, 2], [1]]) == 1
-    assert envelope.common_version([[2], [3]]) == envelope.VERSION
+    assert envelope.common_version([], [1, 2]) == 2
+    assert envelope.common_version([[1, 2], [1]], [1, 2]) == 1
+    assert envelope.common_version([[2, 3], [1, 2, 3]], [1, 2]) == 2
+    assert envelope.common_version([[2], [3]], [1, 2]) == 1
 
 
 @pytest.mark.parametrize("kind", [each for each in envelope.AnyEnvelope.__args__ if issubclass(each, envelope.Order)])

@@ -1,0 +1,1 @@
+"""Nodes of two versions side by side."""
