@@ -25,11 +25,13 @@ def unit() -> dict[str, str]:
     return dict([*pairs, *words])
 
 
-def test_systemd_takes_the_unit(tmp_path: Path) -> None:
-    """`systemd-analyze verify` has nothing to say about an instance of it, with the paths of this checkout."""
-    text = UNIT.read_text().replace("/srv/realtime/.venv/bin/daphne", "/bin/true").replace("User=realtime", "User=root")
-    (tmp_path / UNIT.name).write_text(text.replace("/srv/realtime", str(CHECKOUT)))
-    command = [require_program("systemd-analyze"), "verify", str(tmp_path / "realtime@8081.service")]
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    """`systemd-analyze verify` has nothing to say about them, with the paths of this checkout."""
+    for unit in UNIT.parent.glob("realtime*"):
+        text = re.sub(r"/srv/realtime/\.venv/bin/\w+", "/bin/true", unit.read_text()).replace("=realtime", "=root")
+        (tmp_path / unit.name).write_text(text.replace("/srv/realtime", str(CHECKOUT)))
+    names = ["realtime@8081.service", "realtime-cleanup.service", "realtime-cleanup.timer"]
+    command = [require_program("systemd-analyze"), "verify", *(str(tmp_path / name) for name in names)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
 
