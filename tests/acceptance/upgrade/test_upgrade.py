@@ -80,7 +80,7 @@ async def exchange(node: DaphneNode, to: str) -> None:
 async def versions(server: RedisServer, cluster: Cluster) -> set[int]:
     """The versions of the next envelopes to a room."""
     seen: list[int] = []
-    async with redis.asyncio.from_url(server.url) as client, client.pubsub() as listener:  # type: ignore[no-untyped-call]
+    async with redis.asyncio.from_url(server.url) as client, client.pubsub() as listener:
         await listener.psubscribe(f"{cluster.prefix}__group__rt.r.*")
         async for message in listener.listen():
             if message["type"] == "pmessage":
