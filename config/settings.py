@@ -100,7 +100,10 @@ CHANNEL_LAYERS = env.channel_layers(
 
 _variables = {"NODE_NAME": "NODE_NAME", "NODE_ADDRESS": "NODE_ADDRESS"}
 _kinds = {name.upper(): kind for name, kind in get_type_hints(conf.Settings).items()}
-REALTIME = env.settings_by_type(_kinds, prefix="REALTIME_", renamed=_variables)
+REALTIME = {
+    "DEFAULTS": conf.DEVELOPMENT if DEBUG else conf.PRODUCTION,
+    **env.settings_by_type(_kinds, prefix="REALTIME_", renamed=_variables),
+}
 try:
     conf.load(REALTIME)
 except conf.BadSetting as error:

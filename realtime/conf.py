@@ -1,5 +1,8 @@
 """Every setting: its default, unit and reason in one place; values come from ``settings.REALTIME``.
 
+Defaults are those of an installation that strangers reach. Some settings have another one in development, where
+nobody but the developer does.
+
 Inside the application settings travel as one frozen ``Settings`` object or as plain keyword arguments, never as the
 Django settings. docs/settings.md has the table; a test compares the two.
 """
@@ -14,6 +17,8 @@ from typing import Any
 from realtime.exceptions import RealtimeError
 
 MIB = 1024 * 1024
+PRODUCTION = "production"
+DEVELOPMENT = "development"
 
 
 class BadSetting(RealtimeError):
@@ -25,8 +30,16 @@ class BadSetting(RealtimeError):
         self.problem = problem
 
 
-def _setting(default: Any, reason: str, *, unit: str = "", least: float = 0, most: float = float("inf")) -> Any:
-    metadata = {"reason": reason, "unit": unit, "least": least, "most": most}
+def _setting(
+    default: Any,
+    reason: str,
+    *,
+    unit: str = "",
+    least: float = 0,
+    most: float = float("inf"),
+    in_development: Any = None,
+) -> Any:
+    metadata = {"reason": reason, "unit": unit, "least": least, "most": most, "in_development": in_development}
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -36,6 +49,9 @@ def _setting(default: Any, reason: str, *, unit: str = "", least: float = 0, mos
 class Settings:
     """The settings of one node. Upper-case names in ``settings.REALTIME``; lower-case here."""
 
+    defaults: str = _setting(
+        "", "`production` or `development`: which defaults hold (empty: those of development with Django's DEBUG)"
+    )
     layer: str = _setting("default", "the alias in CHANNEL_LAYERS that joins the nodes")
     node_name: str = _setting("", "what people call this node; its id adds a random suffix (empty: the host name)")
     node_address: str = _setting("", "where operators reach this node, as announced to the others")
@@ -207,10 +223,10 @@ class Settings:
         return self.node_name or socket.gethostname().split(".")[0]
 
 
-def load(values: Mapping[str, object]) -> Settings:
+def load(values: Mapping[str, object], *, is_debug: bool = False) -> Settings:
     """Check and convert ``settings.REALTIME``. Raises BadSetting, naming the setting, on the first bad value."""
     known = {each.name.upper(): each for each in fields(Settings)}
-    checked: dict[str, object] = {}
+    checked: dict[str, object] = development_defaults() if _is_development(values, is_debug) else {}
     for name, value in values.items():
         if name not in known:
             raise BadSetting(name, "is not a setting; docs/settings.md lists them")
@@ -222,7 +238,20 @@ def current() -> Settings:
     """The settings of this Django project."""
     from django.conf import settings  # the only reader of Django's settings here
 
-    return load(getattr(settings, "REALTIME", {}))
+    return load(getattr(settings, "REALTIME", {}), is_debug=settings.DEBUG)
+
+
+def development_defaults() -> dict[str, object]:
+    """The defaults that are other ones in development, by the names of ``Settings``."""
+    others = {each.name: each.metadata["in_development"] for each in fields(Settings)}
+    return {name: default for name, default in others.items() if default is not None}
+
+
+def _is_development(values: Mapping[str, object], is_debug: bool) -> bool:
+    chosen = values.get("DEFAULTS") or (DEVELOPMENT if is_debug else PRODUCTION)
+    if chosen not in (DEVELOPMENT, PRODUCTION):
+        raise BadSetting("DEFAULTS", f"must be {PRODUCTION!r} or {DEVELOPMENT!r}, not {chosen!r}")
+    return chosen == DEVELOPMENT
 
 
 def _checked(name: str, value: object, kind: Any, metadata: Mapping[str, Any]) -> object:

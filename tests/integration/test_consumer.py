@@ -11,6 +11,7 @@ from channels.testing import WebsocketCommunicator
 from pytest_django import Settings
 
 from realtime.auth import issue_token
+from realtime.conf import DEVELOPMENT
 from realtime.protocol import messages
 from realtime.routing import realtime_application
 from realtime.runtime import Runtime, runtime
@@ -28,6 +29,7 @@ async def process(settings: Settings) -> AsyncIterator[Runtime]:
     """This process with a running node on the memory layer and without a database."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "realtime.layers.memory.MemoryChannelLayer"}}
     settings.REALTIME = {
+        "DEFAULTS": DEVELOPMENT,
         "TRACKING_IS_ON": False,
         "DRAIN_DEADLINE_SECONDS": 7.0,
         "COMMAND_MAX_BYTES": 2_000,

@@ -22,6 +22,7 @@ from pytest_django import Settings
 from monitoring.catalog import METRICS
 from monitoring.collector import RealtimeCollector, collector, loop_lag
 from monitoring.metrics import PrometheusInstrument
+from realtime.conf import DEVELOPMENT
 from realtime.exceptions import BackplaneUnavailable
 from realtime.instrument import Instrument
 from realtime.protocol.closing import SLOW_CONSUMER
@@ -43,7 +44,7 @@ REQUIRED = {
 async def process(settings: Settings) -> AsyncIterator[Runtime]:
     """This process with a running node, whose instrument counts from zero."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "realtime.layers.memory.MemoryChannelLayer"}}
-    settings.REALTIME = {"TRACKING_IS_ON": False, "HEARTBEAT_SECONDS": 0.2}
+    settings.REALTIME = {"DEFAULTS": DEVELOPMENT, "TRACKING_IS_ON": False, "HEARTBEAT_SECONDS": 0.2}
     process = runtime()
     process.reload_settings()
     collector.instrument = PrometheusInstrument()

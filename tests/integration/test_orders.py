@@ -17,6 +17,7 @@ from pytest_django import Settings
 
 from realtime import api
 from realtime.auth import issue_token
+from realtime.conf import DEVELOPMENT
 from realtime.connection import Connection
 from realtime.door import DATABASE_SECONDS
 from realtime.hub import Member
@@ -39,7 +40,7 @@ ENVELOPE_MAX_BYTES = 100_000
 async def process(settings: Settings) -> AsyncIterator[Runtime]:
     """This process with a running node on the memory layer and without a database."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "realtime.layers.memory.MemoryChannelLayer"}}
-    settings.REALTIME = {"TRACKING_IS_ON": False}
+    settings.REALTIME = {"DEFAULTS": DEVELOPMENT, "TRACKING_IS_ON": False}
     process = runtime()
     process.reload_settings()
     await process.start()
@@ -225,7 +226,12 @@ async def test_a_foreign_order_with_a_bad_code_closes_nobody(process: Runtime) -
 async def test_a_drain_closes_clients_in_paced_batches(process: Runtime, node: Node, settings: Settings) -> None:
     """So many at once, then others get their turn, with DRAIN_BATCH_CONNECTIONS in a batch."""
     await process.stop()
-    settings.REALTIME = {"TRACKING_IS_ON": False, "DRAIN_BATCH_CONNECTIONS": 10, "DRAIN_DEADLINE_SECONDS": 7.0}
+    settings.REALTIME = {
+        "DEFAULTS": DEVELOPMENT,
+        "TRACKING_IS_ON": False,
+        "DRAIN_BATCH_CONNECTIONS": 10,
+        "DRAIN_DEADLINE_SECONDS": 7.0,
+    }
     process.reload_settings()
     await process.start()
     assert process.node is not None

@@ -19,6 +19,7 @@ from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
 from realtime.auth import issue_token
+from realtime.conf import DEVELOPMENT
 from realtime.routing import realtime_application
 from realtime.runtime import runtime
 from tests.support.servers import RedisServer, free_port
@@ -39,7 +40,7 @@ async def prefix(redis_server: RedisServer, settings: Settings) -> AsyncIterator
     backend = "realtime.layers.redis.RedisChannelLayer"
     config = {"hosts": [redis_server.url], "prefix": prefix}
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": backend, "CONFIG": config}}
-    settings.REALTIME = {"TRACKING_IS_ON": False}
+    settings.REALTIME = {"DEFAULTS": DEVELOPMENT, "TRACKING_IS_ON": False}
     process = runtime()
     process.reload_settings()
     await process.start()

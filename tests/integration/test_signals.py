@@ -18,6 +18,7 @@ from pytest_django import DjangoDbBlocker, Settings
 
 from realtime import api, signals
 from realtime.auth import issue_token
+from realtime.conf import DEVELOPMENT
 from realtime.instrument import Instrument
 from realtime.routing import realtime_application
 from realtime.runtime import Runtime, runtime
@@ -30,7 +31,7 @@ PUBLISHING = Path(__file__).resolve().parents[2] / "docs" / "publishing.md"
 async def process(settings: Settings) -> AsyncIterator[Runtime]:
     """This process with a running node on the memory layer and without a database."""
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "realtime.layers.memory.MemoryChannelLayer"}}
-    settings.REALTIME = {"TRACKING_IS_ON": False}
+    settings.REALTIME = {"DEFAULTS": DEVELOPMENT, "TRACKING_IS_ON": False}
     process = runtime()
     process.reload_settings()
     await process.start()
@@ -173,7 +174,7 @@ async def test_a_stuck_receiver_holds_up_no_client(process: Runtime) -> None:
 async def test_the_bound_is_a_setting(process: Runtime, settings: Settings) -> None:
     """SIGNALS_PENDING_MAX."""
     await process.stop()
-    settings.REALTIME = {"TRACKING_IS_ON": False, "SIGNALS_PENDING_MAX": 1}
+    settings.REALTIME = {"DEFAULTS": DEVELOPMENT, "TRACKING_IS_ON": False, "SIGNALS_PENDING_MAX": 1}
     process.reload_settings()
     await process.start()
     stuck, may_go = threading.Event(), threading.Event()

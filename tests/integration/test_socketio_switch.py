@@ -9,6 +9,7 @@ import pytest
 from channels.testing import HttpCommunicator
 from pytest_django import Settings
 
+from realtime.conf import DEVELOPMENT
 from realtime.routing import realtime_application
 from realtime.runtime import Runtime, runtime
 
@@ -37,13 +38,13 @@ async def ask(path: str) -> tuple[int, bytes]:
 
 async def test_socketio_can_be_turned_off(process: Runtime, settings: Settings) -> None:
     """Then the path is like any other."""
-    settings.REALTIME = {"SOCKETIO_IS_ON": False}
+    settings.REALTIME = {"DEFAULTS": DEVELOPMENT, "SOCKETIO_IS_ON": False}
     assert await ask("/socket.io/?EIO=4&transport=polling") == (200, BY_PROJECT)
 
 
 async def test_socketio_is_on(process: Runtime, settings: Settings) -> None:
     """And takes its own path alone; without a running node it asks to come back later."""
-    settings.REALTIME = {}
+    settings.REALTIME = {"DEFAULTS": DEVELOPMENT}
     status, body = await ask("/socket.io/?EIO=4&transport=polling")
     assert (status, body) == (503, b'{"code":3,"message":"Try again later"}')
     assert await ask("/socket.io/other") == (200, BY_PROJECT)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pytest_django import Settings as DjangoSettings
 
-from realtime.conf import BadSetting, Settings, current, load
+from realtime.conf import BadSetting, Settings, current, development_defaults, load
 
 NUMBERS = [each for each in fields(Settings) if each.type in ("int", "float")]
 
@@ -22,6 +22,17 @@ def named(each: Any) -> str:
 def test_nothing_set_gives_the_defaults() -> None:
     """An empty REALTIME is fine."""
     assert load({}) == Settings()
+
+
+def test_development_has_defaults_of_its_own() -> None:
+    """They hold with Django's DEBUG, unless DEFAULTS says which do; what is set holds anyway."""
+    friendly = load({"DEFAULTS": "development"})
+    assert friendly == dataclasses.replace(load({}, is_debug=True), defaults="development")
+    assert friendly == dataclasses.replace(Settings(), defaults="development", **development_defaults())
+    assert load({"DEFAULTS": "production"}, is_debug=True) == dataclasses.replace(Settings(), defaults="production")
+    assert load({"NODE_NAME": "a"}, is_debug=True).node_name == "a"
+    with pytest.raises(BadSetting, match="DEFAULTS"):
+        load({"DEFAULTS": "wild"})
 
 
 def test_the_defaults_of_the_design() -> None:

@@ -71,9 +71,10 @@ def setting_row(each: Any) -> dict[str, str]:
 
 
 def default_of(each: Any) -> str:
-    """As one would write it in settings.REALTIME."""
-    default = getattr(Settings(), each.name)
-    return number(default) if each.type in ("int", "float") else repr(default)
+    """As one would write it in settings.REALTIME; behind a slash the one of development, where that is another."""
+    defaults = [getattr(Settings(), each.name), each.metadata["in_development"]]
+    values = [default for default in defaults if default is not None]
+    return " / ".join(number(value) if each.type in ("int", "float") else repr(value) for value in values)
 
 
 def bounds_of(each: Any) -> str:
