@@ -18,9 +18,13 @@ from django.conf import settings
 from django.core.asgi import get_asgi_application
 
 from config.loopback import Application, LoopbackOnly
-from realtime.routing import realtime_application
+from realtime.conf import BadSetting
+from realtime.routing import behind_proxies, realtime_application
 
-application: Application = realtime_application(cast(Application, get_asgi_application()))
+try:
+    application: Application = realtime_application(behind_proxies(cast(Application, get_asgi_application())))
+except BadSetting as error:
+    sys.exit(f"config: {error}")
 
 if settings.DEBUG:
     application = LoopbackOnly(application)

@@ -138,11 +138,9 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_TRUSTED_ORIGINS = env.words("DJANGO_CSRF_TRUSTED_ORIGINS")
 
-# TLS ends at the balancer, which says so in X-Forwarded-Proto. Off by default, because a node that is reached
-# directly would believe its client's header; with it on, cookies travel over TLS only.
+# TLS ends at the balancer: cookies travel over TLS only. Whether a request does, Django is told by config/asgi.py,
+# which believes X-Forwarded-Proto from TRUSTED_PROXIES alone; SECURE_PROXY_SSL_HEADER would believe everybody.
 BEHIND_TLS = env.flag("DJANGO_BEHIND_TLS", default=False)
-if BEHIND_TLS:
-    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 SESSION_COOKIE_SECURE = BEHIND_TLS
 CSRF_COOKIE_SECURE = BEHIND_TLS
 

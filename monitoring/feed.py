@@ -38,9 +38,10 @@ async def feed(scope: Scope, receive: Receive, send: Send) -> None:
     """The ASGI application behind FEED_PATH; the query names the page, and has what the page's own query has."""
     global _open
     await receive()
+    runtime().proxies.settle(scope)
     query = dict(parse_qsl(scope["query_string"].decode("latin1")))
     fragment = FRAGMENTS.get(query.pop("page", ""))
-    if fragment is None or not is_origin_allowed(scope, runtime().settings.allowed_origins):
+    if fragment is None or not is_origin_allowed(scope, runtime().origin_rules):
         await send_denial(scope, send, 403, [])
         return
     if not await _may_see(scope, fragment):

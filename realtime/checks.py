@@ -16,6 +16,7 @@ from django.core import checks
 from django.core.checks import CheckMessage
 
 from realtime import conf
+from realtime.judge import permissions_named
 from realtime.layers.backplane import capacity_of
 
 TAG = "realtime"
@@ -90,6 +91,15 @@ def missing_asgi_application() -> Problem | None:
         "ASGI_APPLICATION is not set.",
         'ASGI_APPLICATION = "<project>.asgi.application", which realtime.routing.realtime_application() wraps.',
     )
+
+
+def unusable_permissions() -> Problem | None:
+    """No class to ask what clients may do: no node starts."""
+    try:
+        permissions_named(_settings().permissions)
+    except conf.BadSetting as error:
+        return str(error), "docs/permissions.md shows a class; its path is app.module.ClassName."
+    return None
 
 
 def contradiction() -> Problem | None:
@@ -237,6 +247,7 @@ CHECKS: tuple[Check, ...] = (
     Check("realtime.E002", TAG, "CHANNEL_LAYERS lacks the layer that joins the nodes", missing_layer),
     Check("realtime.E003", TAG, "that channel layer cannot be made", unusable_layer),
     Check("realtime.E004", TAG, "ASGI_APPLICATION is not set", missing_asgi_application),
+    Check("realtime.E005", TAG, "PERMISSIONS names no class that could be asked", unusable_permissions),
     Check("realtime.W001", TAG, "settings contradict each other", contradiction),
     Check("realtime.W002", TAG, "a stock channel layer holds fewer than 10,000 messages", small_capacity),
     Check("realtime.W003", TAG, "the database is SQLite and DEBUG is off", sqlite_in_production),

@@ -10,11 +10,13 @@ Django settings. docs/settings.md has the table; a test compares the two.
 from __future__ import annotations
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from realtime.exceptions import RealtimeError
+from realtime.origins import read_allowed
+from realtime.proxies import read_network
 
 MIB = 1024 * 1024
 PRODUCTION = "production"
@@ -38,8 +40,11 @@ def _setting(
     least: float = 0,
     most: float = float("inf"),
     in_development: Any = None,
+    read: Callable[[str], object] | None = None,
 ) -> Any:
+    """``read``: raises ValueError for what must not be in a list."""
     metadata = {"reason": reason, "unit": unit, "least": least, "most": most, "in_development": in_development}
+    metadata["read"] = read
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -212,9 +217,26 @@ class Settings:
     token_keys: tuple[str, ...] = _setting(
         (), "keys that sign tokens (HS256), newest first; empty: settings.SECRET_KEY"
     )
-    trusted_proxies: tuple[str, ...] = _setting(("127.0.0.1", "::1"), "addresses whose X-Forwarded-For is believed")
+    permissions: str = _setting(
+        "realtime.permissions.Permissions",
+        "the class that says what clients may do, by its dotted path",
+        in_development="realtime.permissions.OpenPermissions",
+    )
+    trusted_proxies: tuple[str, ...] = _setting(
+        ("127.0.0.1", "::1"),
+        "addresses and networks whose X-Forwarded-For and -Proto are believed; `unix`: all peers on Unix sockets",
+        read=read_network,
+    )
     allowed_origins: tuple[str, ...] = _setting(
-        (), 'origins (scheme://host[:port]) whose pages may connect besides the page\'s own; "*" allows all'
+        (),
+        'origins (scheme://host[:port]) whose pages may connect besides the page\'s own; "*" allows all',
+        read=read_allowed,
+    )
+    origin_null_is_allowed: bool = _setting(
+        False, "whether pages without an origin of their own may connect: sandboxed frames, local files"
+    )
+    origin_missing_is_allowed: bool = _setting(
+        True, "whether clients without an Origin header may connect: those that are no browsers"
     )
 
     @property
@@ -236,12 +258,21 @@ def load(values: Mapping[str, object], *, is_debug: bool = False) -> Settings:
 
 def current() -> Settings:
     """The settings of this Django project."""
-    from django.conf import settings  # the only reader of Django's settings here
+    from django.conf import settings  # this module is the only reader of Django's settings
 
     return load(getattr(settings, "REALTIME", {}), is_debug=settings.DEBUG)
 
 
-def development_defaults() -> dict[str, object]:
+def is_own_host(host: str) -> bool:
+    """Whether this Django project serves a host of that name (ALLOWED_HOSTS)."""
+    from django.conf import settings
+    from django.http.request import validate_host
+
+    local = [".localhost", "127.0.0.1", "[::1]"] if settings.DEBUG else []  # as Django has it
+    return validate_host(host, settings.ALLOWED_HOSTS or local)
+
+
+def development_defaults() -> dict[str, Any]:
     """The defaults that are other ones in development, by the names of ``Settings``."""
     others = {each.name: each.metadata["in_development"] for each in fields(Settings)}
     return {name: default for name, default in others.items() if default is not None}
@@ -254,6 +285,16 @@ def _is_development(values: Mapping[str, object], is_debug: bool) -> bool:
     return chosen == DEVELOPMENT
 
 
+def _require_readable(name: str, values: Any, read: Callable[[str], object] | None) -> None:
+    if read is None:
+        return
+    for value in values:
+        try:
+            read(value)
+        except ValueError as error:
+            raise BadSetting(name, f"{error}, not {value!r}") from error
+
+
 def _checked(name: str, value: object, kind: Any, metadata: Mapping[str, Any]) -> object:
     if kind == "str":
         if not isinstance(value, str):
@@ -262,6 +303,7 @@ def _checked(name: str, value: object, kind: Any, metadata: Mapping[str, Any]) -
     if kind == "tuple[str, ...]":
         if isinstance(value, str) or not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
             raise BadSetting(name, f"must be a list of texts, not {value!r}")
+        _require_readable(name, value, metadata["read"])
         return tuple(value)
     if kind == "bool":
         if not isinstance(value, bool):

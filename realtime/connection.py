@@ -14,6 +14,7 @@ import msgspec
 from realtime.auth import ANONYMOUS, Identity
 from realtime.exceptions import BackplaneUnavailable
 from realtime.hub import Member
+from realtime.permissions import Caller
 from realtime.protocol import codec
 from realtime.protocol.closing import TOO_BIG, CloseCode
 from realtime.protocol.envelope import ConnectionInfo
@@ -40,9 +41,11 @@ class Connection(Member):
     """
 
     __slots__ = (
+        "_caller",
         "_handlers",
         "_relief",
         "_unanswered",
+        "address",
         "bytes_in",
         "close_sent",
         "identity",
@@ -62,11 +65,14 @@ class Connection(Member):
         *,
         identity: Identity = ANONYMOUS,
         transport: str = "websocket",
+        address: str = "",
     ) -> None:
         super().__init__(f"{node.id}.{secrets.token_urlsafe(16)}", identity.user, writer)
         self.node = node
         self.identity = identity
         self.transport = transport
+        self.address = address
+        """Where the client is, as far as proxies are believed."""
         self.opened_at = time.time()
         self.touch()
         self.messages_in = 0
@@ -77,9 +83,19 @@ class Connection(Member):
         """How many rooms it was in when it ended."""
         self.told_mark = 0
         """``progress_mark`` when the tracker was last told what this connection did."""
+        self._caller: tuple[Identity, Caller] | None = None
         self._handlers = handlers
         self._unanswered = 0
         self._relief: asyncio.Future[None] | None = None
+
+    @property
+    def caller(self) -> Caller:
+        """Who asks, for the node's judge: made again when the identity is another one."""
+        known, identity = self._caller, self.identity
+        if known is None or known[0] is not identity:
+            caller = self.node.judge.caller(identity.user, identity.label, self.id, self.address, self.transport)
+            self._caller = known = (identity, caller)
+        return known[1]
 
     def welcome(self) -> None:
         """Tell the client who it is here: the first push."""

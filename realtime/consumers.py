@@ -16,6 +16,7 @@ from realtime.handlers import HANDLERS
 from realtime.middleware import header, identity_of, is_origin_allowed, remote_address
 from realtime.node import Node
 from realtime.probe import is_probe, serve_probe
+from realtime.protocol.errors import CommandRefused, Forbidden
 from realtime.runtime import Runtime, runtime
 from realtime.server import daphne_hooks, uvicorn_hooks
 from realtime.server.plain import PlainSocket
@@ -32,6 +33,7 @@ class RealtimeConsumer(AsyncConsumer):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]
         """The whole life of a connection; cleanup is in ``finally``, since ``disconnect`` is not called on a crash."""
         process = runtime()
+        process.proxies.settle(scope)
         client = client_socket(process, scope, receive, send)
         await receive()  # websocket.connect
         if is_probe(scope, process.probe_secret):
@@ -42,13 +44,19 @@ class RealtimeConsumer(AsyncConsumer):
             process.instrument.connection_refused(node)
             await (client.deny(403) if node == ORIGIN else client.deny(503, retry_after_seconds=RETRY_AFTER_SECONDS))
             return
+        address = remote_address(scope)
         try:
             identity = await identity_of(scope)
+            await permit_connection(node, identity, address, "websocket")
             await client.accept()
+        except CommandRefused as refusal:
+            process.instrument.connection_refused(refusal.code)
+            await client.deny(403 if isinstance(refusal, Forbidden) else 500)
+            return
         finally:
             node.occupancy.arrived()
-        connection = _connection(node, client, identity)
-        address = opened(process, scope, connection, identity)
+        connection = _connection(node, client, identity, address)
+        opened(process, scope, connection, identity)
         try:
             connection.welcome()
             await node.add(connection)
@@ -60,13 +68,13 @@ class RealtimeConsumer(AsyncConsumer):
                     await connection.handle(message)
         finally:
             connection.ended()
-            process.connection_closed(connection, client.close_code, address)
+            process.connection_closed(connection, client.close_code)
 
 
 def admitting_node(process: Runtime, scope: Scope) -> Node | str:
     """The node, with a place taken in it (give it back with ``occupancy.arrived``); or why this client is refused."""
     node = process.node
-    if not is_origin_allowed(scope, process.settings.allowed_origins):
+    if not is_origin_allowed(scope, process.origin_rules):
         return ORIGIN
     if node is None:
         return "not_started"
@@ -75,8 +83,15 @@ def admitting_node(process: Runtime, scope: Scope) -> Node | str:
     return node if node.occupancy.arrive() else "capacity"
 
 
-def _connection(node: Node, client: ClientSocket, identity: Identity) -> Connection:
-    connection = Connection(node, client.writer, HANDLERS, identity=identity)
+async def permit_connection(node: Node, identity: Identity, address: str, transport: str) -> None:
+    """Ask the project's permissions. Raises CommandRefused."""
+    pending = node.judge.connect(node.judge.caller(identity.user, identity.label, "", address, transport))
+    if pending is not None:
+        await pending
+
+
+def _connection(node: Node, client: ClientSocket, identity: Identity, address: str) -> Connection:
+    connection = Connection(node, client.writer, HANDLERS, identity=identity, address=address)
     if node.settings.pong_is_activity:
         client.on_control_frame = connection.touch
     return connection
@@ -91,14 +106,12 @@ def client_socket(process: Runtime, scope: Scope, receive: Receive, send: Send) 
     return direct or PlainSocket(scope, receive, send, limit)
 
 
-def opened(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> str:
+def opened(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> None:
     """Tell of a connection. Its address alone stays as long as the client: the tracker has the rest."""
-    facts = _facts(process, scope, connection, identity)
-    process.connection_opened(connection, facts)
-    return facts.remote_address
+    process.connection_opened(connection, _facts(scope, connection, identity))
 
 
-def _facts(process: Runtime, scope: Scope, connection: Connection, identity: Identity) -> ConnectionFacts:
+def _facts(scope: Scope, connection: Connection, identity: Identity) -> ConnectionFacts:
     return ConnectionFacts(
         id=connection.id,
         node=connection.node.id,
@@ -106,7 +119,7 @@ def _facts(process: Runtime, scope: Scope, connection: Connection, identity: Ide
         connected=time.time(),
         user=identity.user,
         user_label=identity.label,
-        remote_address=remote_address(scope, process.settings.trusted_proxies),
+        remote_address=connection.address,
         user_agent=header(scope, b"user-agent")[:255],
         path=str(scope.get("path", ""))[:255],
     )

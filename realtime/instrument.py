@@ -23,7 +23,7 @@ class Instrument:
         """A connection ended after ``seconds``, with the close code that ended it (1006: without a close frame)."""
 
     def connection_refused(self, reason: str) -> None:
-        """A client was not accepted: "origin", "path", "draining", "not_started", "capacity", …."""
+        """A client was not accepted: "origin", "path", "draining", "not_started", "capacity", "forbidden", …."""
 
     def connection_evicted(self, close: CloseCode, reason: str = "") -> None:
         """The server decided to end a connection; ``reason``: why, where the name of the close code does not say it."""

@@ -55,6 +55,31 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class LineLimit:
+    """Lets ``most`` lines of one kind through in each span of ``seconds``, and counts the others: what a client can
+    cause at will must not fill the log."""
+
+    __slots__ = ("_begun", "_left_out", "_most", "_seconds", "_written")
+
+    def __init__(self, most: int = 10, seconds: float = 10.0) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._begun = float("-inf")
+        self._written = 0
+        self._left_out = 0
+
+    def admit(self, now: float) -> int | None:
+        """None: leave this line out. Else write it; so many were left out since the last one."""
+        if now - self._begun >= self._seconds:
+            self._begun, self._written = now, 0
+        if self._written >= self._most:
+            self._left_out += 1
+            return None
+        self._written += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+
 def _content(record: logging.LogRecord) -> dict[str, Any]:
     if isinstance(record.msg, str) and _EVENT.fullmatch(record.msg):
         names = _FIELD.findall(record.msg)

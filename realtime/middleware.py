@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import logging
+import time
 from importlib import import_module
-from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 from realtime.auth import ANONYMOUS, Identity
+from realtime.logs import LineLimit
+from realtime.origins import OriginRules, judge_origin
 from realtime.server.socket import Scope
 
-DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+logger = logging.getLogger("realtime.middleware")
+
+_refusals = LineLimit()
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -22,43 +25,25 @@ def header(scope: Scope, name: bytes) -> str:
     return value.decode("latin1")
 
 
-def is_origin_allowed(scope: Scope, allowed_origins: Iterable[str]) -> bool:
-    """Whether the page that opens this WebSocket may: its own host and port, or one of ``allowed_origins``.
-
-    A client without an Origin header is no browser, and carries nobody's cookies unasked.
-    """
-    origins = [value.decode("latin1") for key, value in scope.get("headers", []) if key == b"origin"]
-    if not origins:
+def is_origin_allowed(scope: Scope, rules: OriginRules) -> bool:
+    """Whether the page that asks may. What proxies say has been settled before (``TrustedProxies``)."""
+    reason = judge_origin(scope["headers"], scope["scheme"], rules)
+    if reason is None:
         return True
-    if len(origins) > 1:
-        return False
-    origin = origins[0].lower()
-    allowed = {each.lower().rstrip("/") for each in allowed_origins}
-    if "*" in allowed or origin in allowed:
-        return True
-    try:
-        parts = urlsplit(origin)
-        own = urlsplit(f"//{header(scope, b'host').lower()}")
-        is_own_host = parts.hostname is not None and parts.hostname == own.hostname
-        default = DEFAULT_PORTS.get(parts.scheme)
-        return parts.scheme in ("http", "https") and is_own_host and (parts.port or default) == (own.port or default)
-    except ValueError:
-        return False
+    unlogged = _refusals.admit(time.monotonic())
+    if unlogged is not None:
+        logger.warning(
+            "origin_refused reason=%r origin=%r scheme=%s host=%r address=%s path=%s unlogged=%d",
+            reason, header(scope, b"origin")[:256], scope["scheme"], header(scope, b"host")[:256],
+            remote_address(scope), scope["path"], unlogged,
+        )  # fmt: skip
+    return False
 
 
-def remote_address(scope: Scope, trusted_proxies: Iterable[str]) -> str:
-    """The client's address: the peer, or behind a trusted proxy what that proxy added last to X-Forwarded-For."""
+def remote_address(scope: Scope) -> str:
+    """The client's address, once what proxies say has been settled; empty on a Unix socket."""
     client = scope.get("client")
-    address = str(client[0]) if client else ""
-    trusted = set(trusted_proxies)
-    forwarded = [part.strip() for part in header(scope, b"x-forwarded-for").split(",") if part.strip()]
-    while address in trusted and forwarded:
-        candidate = forwarded.pop()
-        try:
-            address = str(ip_address(candidate))
-        except ValueError:
-            break
-    return address
+    return str(client[0]) if client else ""
 
 
 async def identity_of(scope: Scope) -> Identity:

@@ -110,6 +110,7 @@ class Connection(models.Model):
         permissions = (
             ("disconnect_connection", "Can disconnect connections"),
             ("message_connection", "Can send messages to connections"),
+            ("broadcast", "Can publish to everybody"),
         )
         indexes = (
             models.Index(fields=("-connected", "-id"), name="realtime_connection_newest"),

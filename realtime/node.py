@@ -4,7 +4,8 @@ It publishes for its connections, delivers what comes back, and keeps the table 
 ``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
 backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``orders`` and
 ``inquiries`` (what Django code asks of nodes, and the answers), ``streams`` (requests carried between nodes),
-``inbound`` (sorts what arrives), ``occupancy`` (who may come and must go), ``meter`` (its figures).
+``inbound`` (sorts what arrives), ``occupancy`` (who may come and must go), ``judge`` (what clients may do),
+``meter`` (its figures).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from realtime.hub import Hub, Member, Room
 from realtime.inbound import Inbound
 from realtime.inquiries import Inquiries
 from realtime.instrument import Instrument
+from realtime.judge import Judge, permissions_named
 from realtime.layers.backplane import Backplane
 from realtime.members import MemberLists
 from realtime.meter import Meter
@@ -88,6 +90,7 @@ class Node:
         self.settings = settings
         self.instrument = instrument
         self.backplane = backplane
+        self.judge = Judge(permissions_named(settings.permissions), instrument)
         self.started_at = time.time()
         self.health: list[Health] = []
         """What its checks found last; set by whoever checks it."""

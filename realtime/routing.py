@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from realtime import conf
 from realtime.consumers import RealtimeConsumer
+from realtime.judge import permissions_named
+from realtime.proxies import TrustedProxies
 from realtime.runtime import runtime
 from realtime.server import daphne_hooks, uvicorn_hooks
 from realtime.server.socket import Application, Receive, Scope, Send, send_denial
@@ -29,11 +32,24 @@ def realtime_application(inner: Application) -> Application:
     """``inner`` (Django's application, or a Channels ``ProtocolTypeRouter`` with routes of its own) as a node.
 
     Adds ``/ws/`` and ``/socket.io/``, starts the node with the server (daphne, or any server with lifespan), and
-    refuses WebSockets of unknown paths with 404 instead of a traceback.
+    refuses WebSockets of unknown paths with 404 instead of a traceback. Raises BadSetting where no node could start.
     """
+    permissions_named(conf.current().permissions)
     if daphne_hooks.is_daphne_running_us():
         daphne_hooks.DaphneHooks(runtime()).install()
     return _RealtimeApplication(inner)
+
+
+def behind_proxies(inner: Application) -> Application:
+    """Django's application, told the client's address and scheme by TRUSTED_PROXIES and by nobody else."""
+    proxies = TrustedProxies(conf.current().trusted_proxies)
+
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] in ("http", "websocket"):
+            proxies.settle(scope)
+        await inner(scope, receive, send)
+
+    return application
 
 
 def add_websocket(path: str, application: Application) -> None:

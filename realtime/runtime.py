@@ -22,9 +22,11 @@ from realtime.layers.backplane import backplane_for
 from realtime.limits import BacklogLimit
 from realtime.logs import speak_as
 from realtime.node import Node
+from realtime.origins import OriginRules, read_allowed
 from realtime.progress import keep_rows_fresh, tell_who_lives
 from realtime.protocol.closing import SERVICE_RESTART
 from realtime.protocol.envelope import Heartbeat
+from realtime.proxies import TrustedProxies
 from realtime.server.lifecycle import Address
 from realtime.signals import connected, disconnected
 from realtime.tracking import ConnectionFacts, NodeFacts, NullTracker, Tracker
@@ -73,10 +75,29 @@ class Runtime:
         settings = self.settings
         return BacklogLimit(settings.backlog_max_bytes, settings.backlog_grace_seconds, settings.backlog_hard_max_bytes)
 
+    @cached_property
+    def proxies(self) -> TrustedProxies:
+        """Whose word about clients counts."""
+        return TrustedProxies(self.settings.trusted_proxies)
+
+    @cached_property
+    def origin_rules(self) -> OriginRules:
+        """Which pages may connect."""
+        settings = self.settings
+        named = [read_allowed(each) for each in settings.allowed_origins]
+        return OriginRules(
+            is_own_host=conf.is_own_host,
+            allowed=frozenset(site for site in named if site is not None),
+            any_is_allowed=None in named,
+            null_is_allowed=settings.origin_null_is_allowed,
+            missing_is_allowed=settings.origin_missing_is_allowed,
+        )
+
     def reload_settings(self) -> None:
         """Read the settings again at their next use; while no node runs."""
         self._settings = None
-        self.__dict__.pop("backlog_limit", None)
+        for name in ("backlog_limit", "origin_rules", "proxies"):
+            self.__dict__.pop(name, None)
 
     def accompany(self, name: str, companion: Companion) -> None:
         """Run ``companion`` beside each node that starts from now on, as one of its background tasks."""
@@ -193,8 +214,8 @@ class Runtime:
                 transport=connection.transport, remote_address=facts.remote_address, path=facts.path,
             )  # fmt: skip
 
-    def connection_closed(self, connection: Connection, code: int, address: str = "") -> None:
-        """A client at ``address`` is gone. ``code`` is what the socket ended with."""
+    def connection_closed(self, connection: Connection, code: int) -> None:
+        """A client is gone. ``code`` is what the socket ended with."""
         self._open -= 1
         now = time.time()
         close = connection.close_sent
@@ -219,7 +240,7 @@ class Runtime:
         logger.info(
             "connection_closed id=%s user=%s code=%d reason=%r address=%s transport=%s seconds=%.3f"
             " messages_in=%d messages_out=%d bytes_in=%d bytes_out=%d rooms=%d",
-            connection.id, connection.user, code, reason, address, connection.transport, seconds,
+            connection.id, connection.user, code, reason, connection.address, connection.transport, seconds,
             connection.messages_in, connection.writer.messages_out,
             connection.bytes_in, connection.writer.bytes_out, connection.rooms_at_end,
         )  # fmt: skip

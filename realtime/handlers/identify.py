@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from realtime.auth import BadToken, read_token, signing_keys
+from realtime.auth import BadToken, Identity, read_token, signing_keys
 from realtime.connection import Connection
 from realtime.protocol.errors import Unauthorized
 from realtime.protocol.messages import Authenticate, Authenticated, echo_ref
@@ -19,6 +19,7 @@ async def authenticate(connection: Connection, command: Authenticate) -> Authent
     if identity.user is None or connection.user not in (None, identity.user):
         raise Unauthorized("This connection belongs to another user.")
     if connection.user is None:
+        await _permit(connection, identity)
         await connection.node.identify(connection, identity.user)
     known = connection.identity
     if known.user is None or identity.label not in ("", known.label):
@@ -27,3 +28,11 @@ async def authenticate(connection: Connection, command: Authenticate) -> Authent
     connection.identity = identity
     expires_in = int((identity.expires_at or 0) - time.time())
     return Authenticated(user=identity.user, expires_in=expires_in, ref=echo_ref(command.ref))
+
+
+async def _permit(connection: Connection, identity: Identity) -> None:
+    """Who may not be connected under this name stays anonymous. Raises CommandRefused."""
+    judge = connection.node.judge
+    caller = judge.caller(identity.user, identity.label, connection.id, connection.address, connection.transport)
+    if (pending := judge.connect(caller)) is not None:
+        await pending

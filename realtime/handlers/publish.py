@@ -20,6 +20,8 @@ from realtime.signals import message_received
 async def broadcast(connection: Connection, command: PublishBroadcast, *, binary: bool = False) -> None:
     """Publish to every connection of every node. ``binary``: bytes are in the data, as base64."""
     node = connection.node
+    if (pending := node.judge.broadcast(connection.caller)) is not None:
+        await pending
     skip = None if command.echo else connection.id
     envelope = BroadcastEnvelope(v=node.version, data=command.data, sender=connection.id, skip=skip, binary=binary)
     connection.acknowledge(node.publish(BROADCAST_GROUP, envelope), command.ref)
@@ -33,6 +35,8 @@ async def room(connection: Connection, command: PublishRoom, *, event: str | Non
     if joined is None:
         raise NotJoined()
     node = connection.node
+    if (pending := node.judge.publish(connection.caller, command.room)) is not None:
+        await pending
     skip = None if command.echo else connection.id
     envelope = RoomEnvelope(
         v=node.version,
@@ -51,6 +55,8 @@ async def room(connection: Connection, command: PublishRoom, *, event: str | Non
 async def private(connection: Connection, command: PublishPrivate, *, binary: bool = False) -> None:
     """Publish to one connection, or to all connections of a user; acknowledged when the recipient's node confirms."""
     node = connection.node
+    if (pending := node.judge.send_private(connection.caller, command.to)) is not None:
+        await pending
     user = user_of_recipient(command.to)
     recipient_node = None if user is not None else node_of_connection(command.to)
     if user is None:

@@ -16,10 +16,9 @@ async def join(connection: Connection, command: Join) -> Joined:
     """Join; the reply comes after the backplane confirmed. Joining again is no error, and may ask for the members."""
     node = connection.node
     room = command.room
-    if room not in connection.rooms:
-        if len(connection.rooms) >= node.settings.rooms_per_connection_max:
-            raise TooManyRooms()
-        await node.join(connection, room)
+    if (pending := node.judge.join(connection.caller, room)) is not None:
+        await pending
+    await put_in(connection, room)
     if not command.members:
         return Joined(room=room, ref=echo_ref(command.ref))
     silent = await node.members.watch(connection, room)
@@ -31,6 +30,14 @@ async def join(connection: Connection, command: Join) -> Joined:
         partial=silent or UNSET,
         ref=echo_ref(command.ref),
     )
+
+
+async def put_in(connection: Connection, room: str) -> None:
+    """Make a connection a member of a room, whatever its client may: code of the project may call this."""
+    if room not in connection.rooms:
+        if len(connection.rooms) >= connection.node.settings.rooms_per_connection_max:
+            raise TooManyRooms()
+        await connection.node.join(connection, room)
 
 
 async def leave(connection: Connection, command: Leave) -> Left:

@@ -85,7 +85,16 @@ def mark(scope: Scope, send: Send) -> None:
     """Called before any middleware wraps ``send``: remember the protocol behind it, and what it can do."""
     if isinstance(send, functools.partial) and send.args and hasattr(send.args[0], "client_socket"):
         scope["realtime.protocol"] = send.args[0]
+        # daphne says it of HTTP requests only.
+        scope.setdefault("scheme", "wss" if is_tls(send.args[0].transport) else "ws")
         scope["extensions"] = {**(scope.get("extensions") or {}), "websocket.http.response": {}}
+
+
+def is_tls(transport: object) -> bool:
+    """Whether TLS ends here."""
+    from twisted.internet.interfaces import ISSLTransport
+
+    return bool(ISSLTransport.providedBy(transport))
 
 
 class DaphneHooks:
@@ -199,6 +208,10 @@ def tune(server: Any, settings: Settings) -> None:
     if not _has_flag("--websocket-max-frame-size"):
         options["maxFramePayloadSize"] = settings.message_max_bytes
     server.ws_factory.setProtocolOptions(**options)
+    if server.proxy_forwarded_address_header:
+        # It believes everybody, and the first address of the list, which is the client's own invention.
+        logger.warning("daphne_proxy_headers_ignored hint=%r", "TRUSTED_PROXIES has the proxies that are believed")
+        server.proxy_forwarded_address_header = None
     _share_options(server.ws_factory)
 
 

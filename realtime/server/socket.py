@@ -61,6 +61,7 @@ REASONS: Final = {
     400: "Bad Request",
     403: "Forbidden",
     404: "Not Found",
+    500: "Internal Server Error",
     503: "Service Unavailable",
 }
 

@@ -136,6 +136,7 @@ class UvicornHooks:
     def install(self) -> None:
         """Call in the lifespan's startup, when the node has started: nobody listens yet."""
         tune(self._config, self._lifecycle.settings)
+        ignore_proxy_headers(self._config)
         self._use_protocol()
         server = self._find_server()
         if server is None:
@@ -225,6 +226,15 @@ def tune(config: Config, settings: Settings) -> None:
     for name, default in _defaults().items():
         if name in ours and getattr(config, name) == default:
             setattr(config, name, ours[name])
+
+
+def ignore_proxy_headers(config: Config) -> None:
+    """Let the application see the peer itself: uvicorn has a list of its own of whom it believes (this machine, unless
+    told otherwise), and ours is TRUSTED_PROXIES."""
+    from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+
+    if isinstance(config.loaded_app, ProxyHeadersMiddleware):
+        config.loaded_app = config.loaded_app.app
 
 
 def _defaults() -> dict[str, Any]:

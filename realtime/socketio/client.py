@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from realtime.handlers import HANDLERS
+from realtime.grants import find_user
+from realtime.handlers import HANDLERS, rooms
 from realtime.protocol import codec, socketio
 from realtime.protocol.envelope import RoomEnvelope
 from realtime.protocol.errors import BadRoom
-from realtime.protocol.messages import Join, Leave
+from realtime.protocol.messages import Leave
 from realtime.protocol.names import group_of_room, is_room_name, room_in_namespace, split_room
 
 if TYPE_CHECKING:
@@ -45,13 +46,7 @@ class Client:
 
     def get_user(self) -> AbstractBaseUser | AnonymousUser:
         """The Django user, read from the database now. For plain functions."""
-        from django.contrib.auth import get_user_model
-        from django.contrib.auth.models import AnonymousUser
-
-        if self.user_id is None:
-            return AnonymousUser()
-        user: AbstractBaseUser | None = get_user_model()._default_manager.filter(pk=self.user_id).first()
-        return user or AnonymousUser()
+        return find_user(self.user_id)
 
     async def aget_user(self) -> AbstractBaseUser | AnonymousUser:
         """The same for coroutines."""
@@ -85,8 +80,8 @@ class Client:
         await node.publish(group_of_room(name), envelope)
 
     async def join(self, room: str) -> None:
-        """Make the client a member of a room. Raises TooManyRooms and BackplaneUnavailable."""
-        await HANDLERS[Join](self._connection, Join(room=self._name(room)))
+        """Make the client a member of a room, whatever the permissions. Raises TooManyRooms, BackplaneUnavailable."""
+        await rooms.put_in(self._connection, self._name(room))
 
     async def leave(self, room: str) -> None:
         """Take the client out of a room. Raises NotJoined."""

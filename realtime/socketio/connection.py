@@ -46,10 +46,11 @@ class SocketIOConnection(Connection):
         identity: Identity,
         registry: Registry,
         *,
+        address: str,
         on_connected: Callable[[], None],
         on_ended: Callable[[SocketIOConnection, int], None],
     ) -> None:
-        super().__init__(node, session.writer, HANDLERS, identity=identity, transport=TRANSPORT)
+        super().__init__(node, session.writer, HANDLERS, identity=identity, transport=TRANSPORT, address=address)
         self.namespaces: dict[str, Client] = {}
         """Those that the client is connected to."""
         self.active_before = self.last_active
@@ -152,12 +153,17 @@ class SocketIOConnection(Connection):
         client = Client(self, name)
         try:
             await self._identify(auth)
+            if (pending := self.node.judge.connect(self.caller, name)) is not None:
+                await pending
             for handler in namespace.connecting:
                 await call(handler, client, auth)
             await self._enter_namespace(name, client)
         except ConnectionRefused as refusal:
             self.node.instrument.connection_refused("namespace")
             self.emit_packets([socketio.connect_error(name, refusal.message, refusal.data)])
+        except CommandRefused as refused:
+            self.node.instrument.connection_refused(refused.code)
+            self.emit_packets([socketio.connect_error(name, refused.message, {"code": refused.code})])
         except BackplaneUnavailable:
             self.emit_packets([socketio.connect_error(name, "Try again later", {"code": "unavailable"})])
         except Exception:

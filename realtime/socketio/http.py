@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from realtime.middleware import header, is_origin_allowed
+from realtime.middleware import header
+from realtime.origins import OriginRules, judge_origin
 from realtime.protocol.engineio import Refusal, Refused
 from realtime.server.socket import Receive, Scope, Send
 from realtime.socketio.session import Answer
@@ -28,12 +27,12 @@ async def read_body(receive: Receive, max_bytes: int) -> bytes:
             return bytes(body)
 
 
-def origin_headers(scope: Scope, allowed_origins: Iterable[str]) -> Headers:
+def origin_headers(scope: Scope, rules: OriginRules) -> Headers:
     """Lets the page of another origin that is allowed read the answers. ``*`` allows no cookies."""
     origin = header(scope, b"origin")
-    if not origin or not is_origin_allowed(scope, allowed_origins):
+    if not origin or judge_origin(scope["headers"], scope["scheme"], rules) is not None:
         return []
-    if "*" in allowed_origins:
+    if rules.any_is_allowed:
         return [(b"access-control-allow-origin", b"*")]
     return [
         (b"access-control-allow-origin", origin.encode("latin1")),

@@ -8,7 +8,7 @@ from typing import Any
 
 from realtime.auth import Identity
 from realtime.consumers import ORIGIN, RETRY_AFTER_SECONDS, admitting_node, client_socket, opened
-from realtime.middleware import identity_of, is_origin_allowed
+from realtime.middleware import identity_of, is_origin_allowed, remote_address
 from realtime.node import Node
 from realtime.protocol import engineio
 from realtime.protocol.engineio import Refusal, Refused, Request, Transport
@@ -44,18 +44,19 @@ def meet_client(home: Home, session: Session, scope: Scope, identity: Identity, 
 
     def ended(connection: SocketIOConnection, code: int) -> None:
         connection.ended()
-        process.connection_closed(connection, code, address)
+        process.connection_closed(connection, code)
 
     connection = SocketIOConnection(
         home.node,
         session,
         identity,
         events,
+        address=remote_address(scope),
         on_connected=lambda: home.sessions.connected(session),
         on_ended=ended,
     )
     home.sessions.expect_connect(session)
-    address = opened(process, scope, connection, identity)
+    opened(process, scope, connection, identity)
     return connection
 
 
@@ -67,6 +68,7 @@ class SocketIOServer:
         self._home: Home | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        runtime().proxies.settle(scope)
         if scope["type"] == "websocket":
             await self._websocket(scope, receive, send)
         else:
@@ -85,7 +87,7 @@ class SocketIOServer:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         process = runtime()
-        headers = origin_headers(scope, process.settings.allowed_origins)
+        headers = origin_headers(scope, process.origin_rules)
         if scope["method"] == "OPTIONS":
             await send_preflight(scope, send, headers)
             return
@@ -102,7 +104,7 @@ class SocketIOServer:
         method = scope["method"]
         if request.transport is not Transport.POLLING:
             raise Refused(Refusal.BAD_REQUEST)
-        if not is_origin_allowed(scope, process.settings.allowed_origins):
+        if not is_origin_allowed(scope, process.origin_rules):
             process.instrument.connection_refused("origin")
             raise Refused(Refusal.FORBIDDEN)
         home = self.start(process)
@@ -162,7 +164,7 @@ class SocketIOServer:
         request = engineio.read_query(scope["query_string"])
         if request.transport is not Transport.WEBSOCKET:
             raise Refused(Refusal.BAD_REQUEST)
-        if not is_origin_allowed(scope, process.settings.allowed_origins):
+        if not is_origin_allowed(scope, process.origin_rules):
             process.instrument.connection_refused("origin")
             raise Refused(Refusal.FORBIDDEN)
         home = self.start(process)

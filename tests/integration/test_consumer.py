@@ -27,6 +27,7 @@ application = realtime_application(inner)
 @pytest.fixture
 async def process(settings: Settings) -> AsyncIterator[Runtime]:
     """This process with a running node on the memory layer and without a database."""
+    settings.ALLOWED_HOSTS = ["chat.example"]
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": "realtime.layers.memory.MemoryChannelLayer"}}
     settings.REALTIME = {
         "DEFAULTS": DEVELOPMENT,
