@@ -1,0 +1,46 @@
+"""Requests written byte by byte: what no library would send."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+
+DEADLINE_SECONDS = 15.0  # for what takes milliseconds on an idle machine
+
+Header = tuple[bytes, bytes]
+
+UPGRADE: tuple[Header, ...] = (
+    (b"Upgrade", b"websocket"),
+    (b"Connection", b"Upgrade"),
+    (b"Sec-WebSocket-Version", b"13"),
+    (b"Sec-WebSocket-Key", b"dGhlIHNhbXBsZSBub25jZQ=="),
+)
+
+
+class Response:
+    """The status of an answer, and its bytes as far as they came with it."""
+
+    def __init__(self, answer: bytes) -> None:
+        assert answer.startswith(b"HTTP/1.1 "), answer[:200]
+        self.status = int(answer.split(b" ", 2)[1])
+        self.answer = answer
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first header of that name."""
+        for line in self.answer.partition(b"\r\n\r\n")[0].split(b"\r\n")[1:]:
+            key, _, value = line.partition(b":")
+            if key.strip().lower() == name:
+                return value.strip()
+        return None
+
+
+def ask(port: int, target: bytes, headers: Iterable[Header], method: bytes = b"GET") -> Response:
+    """Send one request with exactly these headers, and read the head of the answer; the connection ends."""
+    request = method + b" " + target + b" HTTP/1.1\r\n"
+    request += b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"\r\n"
+    answer = b""
+    with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_SECONDS) as connection:
+        connection.sendall(request)
+        while b"\r\n\r\n" not in answer and (data := connection.recv(65_536)):
+            answer += data
+    return Response(answer)
