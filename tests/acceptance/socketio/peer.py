@@ -215,6 +215,11 @@ class Talker:
         index = next(index for index, (name, _) in enumerate(self.waiting) if name == event)
         return self.waiting.pop(index)[1]
 
+    async def next_event(self) -> tuple[str, list[Any]]:
+        """Take the oldest waiting event, whatever its name; wait for it if there is none."""
+        await self._until(lambda: bool(self.waiting), "an event")
+        return self.waiting.pop(0)
+
     async def expect_disconnect(self) -> None:
         await self._until(lambda: self.is_disconnected, "a disconnect packet")
 
