@@ -24,7 +24,7 @@ from realtime.routing import behind_proxies, realtime_application
 try:
     application: Application = realtime_application(behind_proxies(cast(Application, get_asgi_application())))
 except BadSetting as error:
-    sys.exit(f"config: {error}")
+    sys.exit(f"config: REALTIME_{error.name} {error.problem}")
 
 if settings.DEBUG:
     application = LoopbackOnly(application)

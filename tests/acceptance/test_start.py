@@ -29,6 +29,10 @@ def test_development_needs_no_environment() -> None:
         ({"BACKPLANE_URL": "carrier-pigeon://"}, "BACKPLANE_URL"),
         ({"REALTIME_HEARTBEAT_SECONDS": "3600"}, "REALTIME_HEARTBEAT_SECONDS"),
         ({"REALTIME_HEARTBEAT_SECONDS": "often"}, "REALTIME_HEARTBEAT_SECONDS"),
+        ({"REALTIME_PERMISSIONS": "no.such.Permissions"}, "REALTIME_PERMISSIONS"),
+        ({"REALTIME_PERMISSIONS": "realtime.permissions.Rule"}, "REALTIME_PERMISSIONS"),
+        ({"REALTIME_TRUSTED_PROXIES": "10.0.0.0/33"}, "REALTIME_TRUSTED_PROXIES"),
+        ({"REALTIME_ALLOWED_ORIGINS": "chat.example"}, "REALTIME_ALLOWED_ORIGINS"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
     ],
 )

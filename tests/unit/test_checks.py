@@ -65,6 +65,8 @@ def test_good_settings_pass() -> None:
         ({"HEARTBEAT_SECONDS": "5"}, "must be a number"),
         ({"HEARTBEAT_SECONDS": 0}, "between 0.05 and 60"),
         ({"ALLOWED_ORIGINS": "https://a"}, "must be a list"),
+        ({"ALLOWED_ORIGINS": ["a.example"]}, "must be origins"),
+        ({"TRUSTED_PROXIES": ["10.0.0.0/8", "a.example"]}, "must be addresses"),
     ],
 )
 def test_a_bad_setting_is_named(settings: Settings, values: dict[str, object], named: str) -> None:
@@ -100,6 +102,15 @@ def test_no_asgi_application(settings: Settings) -> None:
     """E004: nothing for runserver to serve WebSockets with."""
     settings.ASGI_APPLICATION = None
     assert list(found()) == ["E004"]
+
+
+@pytest.mark.parametrize("path", ["no.such.Permissions", "realtime.permissions.Rule"])
+def test_permissions_that_could_not_be_asked(settings: Settings, path: str) -> None:
+    """E005: no class of that name, or one of another shape."""
+    settings.REALTIME = {"PERMISSIONS": path}
+    messages = found()
+    assert list(messages) == ["E005"]
+    assert path in messages["E005"].msg
 
 
 @pytest.mark.parametrize(

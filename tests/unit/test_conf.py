@@ -46,6 +46,8 @@ def test_the_defaults_of_the_design() -> None:
     assert defaults.listen_backlog == 1024
     assert (defaults.batch_window_ms, defaults.batch_max_messages, defaults.batch_max_bytes) == (0, 100, 128 * 1024)
     assert defaults.drain_wait_seconds == 0
+    assert defaults.permissions == "realtime.permissions.Permissions"
+    assert (defaults.allowed_origins, defaults.origin_null_is_allowed) == ((), False)
 
 
 def test_values_are_read_by_their_upper_case_names() -> None:
