@@ -28,9 +28,9 @@ from tests.support.servers import RedisServer
 KEY = "a-key-of-this-test-alone-0123456789abcdef"
 SETTINGS = {"REALTIME_TOKEN_KEYS": KEY, "REALTIME_SOCKETIO_JOIN_NOTICES": "0"}
 THE_END = "the end"
-COMMANDS = {kind.__struct_config__.tag for kind in messages.COMMANDS}
-PUSHES = {kind.__struct_config__.tag for kind in messages.OUTBOUND}
-ENVELOPES = {kind.__struct_config__.tag for kind in envelope.AnyEnvelope.__args__}
+COMMANDS = {str(kind.__struct_config__.tag) for kind in messages.COMMANDS}
+PUSHES = {str(kind.__struct_config__.tag) for kind in messages.OUTBOUND}
+ENVELOPES = {str(kind.__struct_config__.tag) for kind in envelope.AnyEnvelope.__args__}
 HANDLERS = {
     "connect", "receive", "disconnect", "dispatch", "handle", "evict", "ended", "refuse", "send", "welcome", "put_in",
     "__class__", "__init__", "__dict__", "constructor", "toString", "chat.message", "websocket.close",
@@ -132,7 +132,7 @@ async def test_nobody_speaks_in_anothers_name(people: People) -> None:
 async def test_nothing_but_a_command_is_one(people: People, type: str) -> None:
     """Neither what nodes say to clients, nor what they say to each other, nor the name of a function."""
     ann, node = people.ann, people.ann.node
-    fields = {
+    fields: dict[str, Any] = {
         "v": 1, "node": node, "from": ann.id, "connection": ann.id, "to": ann.id, "id": ann.id, "user": "1",
         "room": "lobby", "rooms": ["lobby"], "code": 4003, "reason": "", "request": "1", "reply_to": node_channel(node),
         "data": 1, "members": [], "joined": [], "left": [], "changes": [], "stream": "1", "receipt": 1, "nonce": 1,
