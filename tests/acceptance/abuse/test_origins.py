@@ -177,6 +177,20 @@ def test_a_client_behind_a_proxy_cannot_write_its_address(node: DaphneNode) -> N
     assert "198.51.100" not in node.log[log:]
 
 
+def test_a_proxy_on_a_unix_socket_is_named_as_such(redis_server: RedisServer) -> None:
+    """It has no address; `unix` lets it speak for its clients, and nobody on a port."""
+    cluster = Cluster(redis_server.url, nodes=1, environment={**PRODUCTION, "REALTIME_TRUSTED_PROXIES": "unix"})
+    node, path = cluster.nodes[0], cluster.directory / "node.sock"
+    node.command += ["-u", str(path)]
+    with cluster:
+        page = Page("", (SITE,), others=((b"X-Forwarded-Proto", b"https"), (b"X-Forwarded-For", b"203.0.113.9")))
+        headers = [*page.headers(), *UPGRADE]
+        assert ask(str(path), b"/ws/", headers).status == 101
+        node.wait_until(lambda: "address=203.0.113.9 transport=websocket" in node.log, "told of a client")
+        assert ask(node.port, b"/ws/", headers).status == 403
+        assert_no_traceback(cluster)
+
+
 def test_a_foreign_page_costs_neither_database_nor_backplane(
     request: pytest.FixtureRequest, redis_server: RedisServer
 ) -> None:
