@@ -35,7 +35,7 @@ class Response:
 
 
 def ask(where: int | str, target: bytes, headers: Iterable[Header], method: bytes = b"GET") -> Response:
-    """Send one request with exactly these headers to a port, or to a socket at a path, and read the head of the answer."""
+    """Send one request with exactly these headers, to a port or a socket at a path, and read the head of the answer."""
     request = method + b" " + target + b" HTTP/1.1\r\n"
     request += b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"\r\n"
     answer = b""
