@@ -152,6 +152,16 @@ async def test_users_may_use_public_rooms(start: Start, caplog: pytest.LogCaptur
         assert line in caplog.text
 
 
+async def test_who_says_who_it_is_is_another_one_from_then_on(start: Start) -> None:
+    """What was refused before is asked again of the new identity."""
+    await start()
+    async with Client() as client:
+        assert await client.code(type="join", room="lobby") == "forbidden"
+        client.user = 7
+        await client.authenticate()
+        assert await client.code(type="join", room="lobby") == "joined"
+
+
 async def test_refusals_are_logged_within_a_bound(start: Start, caplog: pytest.LogCaptureFixture) -> None:
     """A flood of them is a few lines, and all of them are counted."""
     process = await start()
