@@ -4,6 +4,7 @@
 #   make test    the whole suite                 make test-all   with the slow ones
 #   make unit    the fast, pure part             make check      format, lint, types, imports, migrations
 #   make bench   the published numbers           make bench-quick
+#   make wheel   the distributions, in dist/: what other projects install
 #   make soak    three nodes under everything that goes wrong, for SOAK_SECONDS (300)
 #
 # Variables of `make run`: BACKPLANE (redis, rabbitmq, kafka or memory), BALANCER (nginx or haproxy), PORT (8080),
@@ -19,7 +20,7 @@ SOAK_SECONDS ?= 300
 PYTEST := $(PYTHON) -W error::SyntaxWarning -m pytest
 
 .DEFAULT_GOAL := help
-.PHONY: help environment test-packages bench-packages run test test-all soak unit check format bench bench-quick clean
+.PHONY: help environment test-packages bench-packages run test test-all soak unit check format wheel bench bench-quick clean
 
 help:
 	@sed -n '3,/^$$/s/^# \{0,1\}//p' Makefile
@@ -62,6 +63,11 @@ format: environment
 	$(VENV)/bin/ruff check --fix-only .
 	$(VENV)/bin/ruff format .
 
+wheel: environment
+	rm -rf dist *.egg-info
+	$(PYTHON) -m build
+	$(VENV)/bin/twine check --strict dist/*
+
 bench: environment bench-packages
 	$(PYTHON) -m benchmarks $(BENCH_ARGS)
 	$(PYTHON) -m benchmarks.backplanes
@@ -70,5 +76,5 @@ bench-quick: environment bench-packages
 	$(PYTHON) -m benchmarks --quick $(BENCH_ARGS)
 
 clean:
-	rm -rf $(VENV) var staticfiles benchmarks/build benchmarks/.venv benchmarks/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis
+	rm -rf $(VENV) var staticfiles dist *.egg-info benchmarks/build benchmarks/.venv benchmarks/node_modules .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .grimp_cache .hypothesis
 	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +

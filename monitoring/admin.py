@@ -14,12 +14,14 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.safestring import mark_safe
 
+from monitoring.feed import FEED_PATH
 from monitoring.fragments import FRAGMENTS
 from monitoring.models import Broadcast, Cluster, Room
 from monitoring.series import SPANS, series
 from realtime import api
 from realtime.admin_actions import MessageForm, log_actions
 from realtime.exceptions import BackplaneUnavailable, RealtimeError
+from realtime.runtime import runtime
 
 if TYPE_CHECKING:  # generic in django-stubs only
     _ModelAdmin = admin.ModelAdmin[Any]
@@ -94,6 +96,7 @@ class PageAdmin(_ModelAdmin):
             "title": str(self.opts.verbose_name_plural).capitalize(),
             "opts": self.opts,
             "list_url": reverse(f"admin:monitoring_{self.opts.model_name}_changelist"),
+            "feed": f"{runtime().settings.path_prefix}{FEED_PATH}",
         }
         return TemplateResponse(request, template, {**common, **context})
 

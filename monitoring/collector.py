@@ -6,6 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import accumulate
 from typing import cast
 
@@ -16,7 +17,7 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     InfoMetricFamily,
 )
-from prometheus_client.registry import Collector
+from prometheus_client.registry import REGISTRY, Collector, CollectorRegistry
 
 from monitoring.catalog import METRICS, Metric, Sources
 from monitoring.metrics import PrometheusInstrument
@@ -27,7 +28,11 @@ LOOP_LAG_MAX_SECONDS = 1.0
 
 
 class RealtimeCollector(Collector):
-    """The metrics of this process. Scraped in any thread but the loop's own, or there without the loop's lag."""
+    """The metrics of this process. Scraped in any thread but the loop's own, or there without the loop's lag.
+
+    It claims no names in the registry, where a second claim would end the start with a traceback. Of a name that
+    another collector has, be it now or later, the scrape has that one's; a system check says so.
+    """
 
     def __init__(self) -> None:
         self.instrument = PrometheusInstrument()
@@ -37,17 +42,52 @@ class RealtimeCollector(Collector):
         """Every metric of the catalog, as it is now."""
         process = runtime()
         sources = Sources(self.instrument, process.node, process.tracker.pending, loop_lag(process.loop))
+        taken = taken_metrics()
         for metric in METRICS:
-            yield _family(metric, sources)
+            if metric.name not in taken:
+                yield _family(metric, sources)
 
-    def describe(self) -> Iterator[Family]:
-        """Their names and types, without values."""
-        for metric in METRICS:
-            yield _empty(metric)
+    def describe(self) -> list[Family]:
+        """No names."""
+        return []
 
 
 collector = RealtimeCollector()
 """The one of this process."""
+
+
+class _Claim(Collector):
+    """One metric, without a value."""
+
+    def __init__(self, metric: Metric) -> None:
+        self._metric = metric
+
+    def collect(self) -> list[Family]:
+        """The metric; a registry reads its names from what ``describe`` returns."""
+        return [_empty(self._metric)]
+
+    describe = collect
+
+
+def taken_metrics(registry: CollectorRegistry = REGISTRY) -> frozenset[str]:
+    """Those of our metrics whose names another collector has claimed in the registry.
+
+    Asked of what the registry holds, and not by claiming them: a claim of theirs at the same moment would fail.
+    """
+    claimed = registry._names_to_collectors
+    names = _names(runtime().settings.metric_prefix)
+    return frozenset(metric for metric, all_names in names.items() if any(n in claimed for n in all_names))
+
+
+@cache
+def _names(prefix: str) -> Mapping[str, frozenset[str]]:
+    """Of each metric all names that a registry would claim for it: those of its samples, too."""
+    found = {}
+    for metric in METRICS:
+        registry = CollectorRegistry()
+        registry.register(_Claim(metric))
+        found[metric.name] = frozenset(registry._names_to_collectors)
+    return found
 
 
 def loop_lag(loop: asyncio.AbstractEventLoop | None) -> float | None:
@@ -92,11 +132,12 @@ def _family(metric: Metric, sources: Sources) -> Family:
 
 
 def _empty(metric: Metric) -> Family:
+    name = f"{runtime().settings.metric_prefix}{metric.name}"
     labels = [metric.label] if metric.label else []
     if metric.kind == "counter":
-        return CounterMetricFamily(metric.name, metric.meaning, labels=labels)
+        return CounterMetricFamily(name, metric.meaning, labels=labels)
     if metric.kind == "gauge":
-        return GaugeMetricFamily(metric.name, metric.meaning, labels=labels)
+        return GaugeMetricFamily(name, metric.meaning, labels=labels)
     if metric.kind == "histogram":
-        return HistogramMetricFamily(metric.name, metric.meaning, labels=labels)
-    return InfoMetricFamily(metric.name.removesuffix("_info"), metric.meaning)
+        return HistogramMetricFamily(name, metric.meaning, labels=labels)
+    return InfoMetricFamily(name.removesuffix("_info"), metric.meaning)

@@ -24,7 +24,7 @@ from realtime.runtime import runtime
 from realtime.server.socket import Receive, Scope, Send, send_denial
 
 FEED_PATH = "/admin/feed/"
-"""Below /admin/, which the balancers show to operators alone."""
+"""Below PATH_PREFIX, and below /admin/, which the balancers show to operators alone."""
 LOOK_SECONDS = 2.0
 LOOKS_PER_PERMISSION = 3
 """Looks between two questions whether the user still may."""

@@ -92,7 +92,8 @@ class Responsiveness(NodeCheck):
             self.figure = None
             return
         host, port = address
-        url = f"ws://[{host}]:{port}/ws/" if ":" in host else f"ws://{host}:{port}/ws/"
+        path = f"{self.node.settings.path_prefix}/ws/"
+        url = f"ws://[{host}]:{port}{path}" if ":" in host else f"ws://{host}:{port}{path}"
         try:
             milliseconds = await self._ask(url)
         except (OSError, WebSocketException) as error:

@@ -10,8 +10,8 @@ class ProbesAreQuiet(logging.Filter):
     says once why it is not ready."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        path = getattr(getattr(record, "request", None), "path", "")
-        return not (getattr(record, "status_code", None) == 503 and str(path).startswith("/health/"))
+        match = getattr(getattr(record, "request", None), "resolver_match", None)
+        return not (getattr(record, "status_code", None) == 503 and "monitoring" in getattr(match, "app_names", ()))
 
 
 class FailuresAreToldOnce(logging.Filter):

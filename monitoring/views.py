@@ -33,6 +33,8 @@ def _has_token(request: HttpRequest) -> bool:
 
 
 async def _is_staff(request: HttpRequest) -> bool:
+    if not hasattr(request, "auser"):  # a project without Django's users
+        return False
     user = await request.auser()
     return user.is_active and user.is_staff
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.apps import AppConfig
+
+from realtime.clashes import require_own_label
 
 
 class RealtimeConfig(AppConfig):
@@ -11,6 +15,10 @@ class RealtimeConfig(AppConfig):
     name = "realtime"
     verbose_name = "Realtime"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def __init__(self, app_name: str, app_module: Any) -> None:
+        super().__init__(app_name, app_module)
+        require_own_label(self.label)
 
     def ready(self) -> None:
         from django.utils.module_loading import autodiscover_modules

@@ -15,21 +15,21 @@ from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 
-from realtime import conf
+from realtime import clashes, conf
 from realtime.judge import permissions_named
 from realtime.layers.backplane import capacity_of
+from realtime.rows import database_alias
 
 TAG = "realtime"
 DEPLOY = "deploy"
+DATABASE = "database"
+Problem = clashes.Problem
 
 CAPACITY_LEAST = 10_000
 OPEN_FILES_LEAST = 65_535
 LISTEN_BACKLOG_LEAST = 1_024
 MESSAGE_MOST = conf.MIB
 SYSCTL = Path("/proc/sys")
-
-Problem = tuple[str, str]
-"""What is wrong, and what to do about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,9 +248,20 @@ CHECKS: tuple[Check, ...] = (
     Check("realtime.E003", TAG, "that channel layer cannot be made", unusable_layer),
     Check("realtime.E004", TAG, "ASGI_APPLICATION is not set", missing_asgi_application),
     Check("realtime.E005", TAG, "PERMISSIONS names no class that could be asked", unusable_permissions),
+    Check("realtime.E051", TAG, "another application has the label `realtime` or `monitoring`", clashes.taken_label),
+    Check("realtime.E052", TAG, "a package of the project hides our `monitoring`", clashes.stranger),
+    Check("realtime.E053", TAG, "a model of the project has a table of ours", clashes.taken_tables),
+    Check("realtime.E054", DATABASE, "the database has tables of our names that are not ours", clashes.foreign_tables),
     Check("realtime.W001", TAG, "settings contradict each other", contradiction),
     Check("realtime.W002", TAG, "a stock channel layer holds fewer than 10,000 messages", small_capacity),
     Check("realtime.W003", TAG, "the database is SQLite and DEBUG is off", sqlite_in_production),
+    Check("realtime.W051", TAG, "a command of ours hides one of another application", clashes.hiding_commands),
+    Check("realtime.W052", TAG, "a command of another application hides one of ours", clashes.hidden_commands),
+    Check(
+        "realtime.W053", TAG, "ASGI_APPLICATION is not wrapped, or cannot be imported", clashes.unwrapped_application
+    ),
+    Check("realtime.W054", TAG, "a route of the project is hidden by `/ws/` or `/socket.io/`", clashes.hidden_routes),
+    Check("realtime.W055", TAG, "sessions need a table that is not installed", clashes.missing_sessions),
     Check("realtime.W101", DEPLOY, "a process may have fewer than 65,535 open files", few_open_files),
     Check("realtime.W102", DEPLOY, "net.core.somaxconn is under LISTEN_BACKLOG", short_accept_queue),
     Check("realtime.W103", DEPLOY, "net.ipv4.tcp_max_syn_backlog is under LISTEN_BACKLOG", short_handshake_queue),
@@ -265,6 +276,14 @@ CHECKS: tuple[Check, ...] = (
 def check_settings(app_configs: Sequence[Any] | None, **_: Any) -> list[CheckMessage]:
     """The checks of the settings."""
     return _messages(TAG)
+
+
+@checks.register(checks.Tags.database)
+def check_database(
+    app_configs: Sequence[Any] | None, databases: Sequence[str] | None = None, **_: Any
+) -> list[CheckMessage]:
+    """The checks of the database, which ``migrate`` and ``check --database`` add."""
+    return _messages(DATABASE) if databases and database_alias() in databases else []
 
 
 @checks.register(TAG, deploy=True)

@@ -9,6 +9,7 @@ Django settings. docs/settings.md has the table; a test compares the two.
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
@@ -39,12 +40,14 @@ def _setting(
     unit: str = "",
     least: float = 0,
     most: float = float("inf"),
+    pattern: str = "",
     in_development: Any = None,
     read: Callable[[str], object] | None = None,
 ) -> Any:
     """``read``: raises ValueError for what must not be in a list."""
     metadata = {"reason": reason, "unit": unit, "least": least, "most": most, "in_development": in_development}
     metadata["read"] = read
+    metadata["pattern"] = pattern
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -58,6 +61,17 @@ class Settings:
         "", "`production` or `development`: which defaults hold (empty: those of development with Django's DEBUG)"
     )
     layer: str = _setting("default", "the alias in CHANNEL_LAYERS that joins the nodes")
+    path_prefix: str = _setting(
+        "", "begins the paths that nodes serve themselves: `/live` makes `/live/ws/` and `/live/socket.io/`",
+        pattern=r"(/[A-Za-z0-9._~-]+)*",
+    )  # fmt: skip
+    metric_prefix: str = _setting(
+        "", "begins the name of every metric, as in `live_`", pattern=r"([A-Za-z_][A-Za-z0-9_]*)?"
+    )
+    table_prefix: str = _setting(
+        "realtime_", "begins the names of tables and indexes; to be chosen before the first `migrate`",
+        pattern=r"[a-z][a-z0-9_]{0,9}",
+    )  # fmt: skip
     node_name: str = _setting("", "what people call this node; its id adds a random suffix (empty: the host name)")
     node_address: str = _setting("", "where operators reach this node, as announced to the others")
     heartbeat_seconds: float = _setting(
@@ -272,6 +286,14 @@ def is_own_host(host: str) -> bool:
     return validate_host(host, settings.ALLOWED_HOSTS or local)
 
 
+def table_prefix() -> str:
+    """TABLE_PREFIX, which models need before settings are checked; the default while any of them is bad."""
+    try:
+        return current().table_prefix
+    except BadSetting:
+        return Settings().table_prefix
+
+
 def development_defaults() -> dict[str, Any]:
     """The defaults that are other ones in development, by the names of ``Settings``."""
     others = {each.name: each.metadata["in_development"] for each in fields(Settings)}
@@ -299,6 +321,8 @@ def _checked(name: str, value: object, kind: Any, metadata: Mapping[str, Any]) -
     if kind == "str":
         if not isinstance(value, str):
             raise BadSetting(name, f"must be text, not {value!r}")
+        if metadata["pattern"] and not re.fullmatch(metadata["pattern"], value):
+            raise BadSetting(name, f"must match {metadata['pattern']}, unlike {value!r}")
         return value
     if kind == "tuple[str, ...]":
         if isinstance(value, str) or not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):

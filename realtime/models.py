@@ -11,6 +11,11 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from realtime.conf import table_prefix
+
+PREFIX = table_prefix()
+"""Begins the names of all tables, indexes and constraints; migrations read the same setting."""
+
 
 class NodeState(models.TextChoices):
     """What a node says of itself; only ``dead`` is said by others."""
@@ -40,9 +45,10 @@ class Node(models.Model):
     health = models.JSONField(default=list, blank=True)
 
     class Meta:
+        db_table = f"{PREFIX}node"
         default_permissions = ("view",)
         permissions = (("drain_node", "Can drain nodes"), ("mark_dead_node", "Can mark nodes dead"))
-        indexes = (models.Index(fields=("state", "-last_heartbeat"), name="realtime_node_state"),)
+        indexes = (models.Index(fields=("state", "-last_heartbeat"), name=f"{PREFIX}node_state"),)
 
     def __str__(self) -> str:
         return self.id
@@ -61,9 +67,10 @@ class NodeSample(models.Model):
     statistics = models.JSONField(default=dict, blank=True)
 
     class Meta:
+        db_table = f"{PREFIX}nodesample"
         default_permissions = ("view",)
-        constraints = (models.UniqueConstraint(fields=("node", "at"), name="realtime_sample_once"),)
-        indexes = (models.Index(fields=("at",), name="realtime_sample_at"),)
+        constraints = (models.UniqueConstraint(fields=("node", "at"), name=f"{PREFIX}sample_once"),)
+        indexes = (models.Index(fields=("at",), name=f"{PREFIX}sample_at"),)
 
     def __str__(self) -> str:
         return f"{self.node} {self.at:%Y-%m-%d %H:%M:%S}"
@@ -87,7 +94,7 @@ class Connection(models.Model):
         on_delete=models.SET_NULL,
         db_constraint=False,
         db_index=False,  # the index by user below begins with it
-        related_name="realtime_connections",
+        related_name=f"{PREFIX}connections",
     )
     user_label = models.CharField(max_length=150, blank=True, db_index=True)
     transport = models.CharField(max_length=16)
@@ -106,6 +113,7 @@ class Connection(models.Model):
     rooms = models.PositiveIntegerField(default=0)
 
     class Meta:
+        db_table = f"{PREFIX}connection"
         default_permissions = ("view",)
         permissions = (
             ("disconnect_connection", "Can disconnect connections"),
@@ -113,19 +121,19 @@ class Connection(models.Model):
             ("broadcast", "Can publish to everybody"),
         )
         indexes = (
-            models.Index(fields=("-connected", "-id"), name="realtime_connection_newest"),
-            models.Index(fields=("node", "-connected"), name="realtime_connection_node"),
-            models.Index(fields=("user", "-connected"), name="realtime_connection_user"),
-            models.Index(fields=("close_code", "-connected"), name="realtime_connection_code"),
-            models.Index(fields=("transport", "-connected"), name="realtime_connection_transport"),
+            models.Index(fields=("-connected", "-id"), name=f"{PREFIX}connection_newest"),
+            models.Index(fields=("node", "-connected"), name=f"{PREFIX}connection_node"),
+            models.Index(fields=("user", "-connected"), name=f"{PREFIX}connection_user"),
+            models.Index(fields=("close_code", "-connected"), name=f"{PREFIX}connection_code"),
+            models.Index(fields=("transport", "-connected"), name=f"{PREFIX}connection_transport"),
             models.Index(
                 fields=("node", "-connected"),
-                name="realtime_connection_live",
+                name=f"{PREFIX}connection_live",
                 condition=Q(disconnected__isnull=True),
             ),
             models.Index(
                 fields=("disconnected",),
-                name="realtime_connection_ended",
+                name=f"{PREFIX}connection_ended",
                 condition=Q(disconnected__isnull=False),
             ),
         )

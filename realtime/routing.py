@@ -1,13 +1,19 @@
-"""The outermost ASGI application: ``/ws/`` to our consumer, ``/socket.io/``, everything else to the project's own."""
+"""The outermost ASGI application: ``/ws/`` to our consumer, ``/socket.io/``, everything else to the project's own.
+
+All paths that are ours begin with PATH_PREFIX.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 
+from django.core import checks
+
 from realtime import conf
 from realtime.consumers import RealtimeConsumer
 from realtime.judge import permissions_named
+from realtime.node import Node
 from realtime.proxies import TrustedProxies
 from realtime.runtime import runtime
 from realtime.server import daphne_hooks, uvicorn_hooks
@@ -20,6 +26,7 @@ SOCKETIO_PATHS = frozenset({"/socket.io", "/socket.io/"})
 WEBSOCKET_PATHS = frozenset({"/ws", "/ws/"})
 
 _other_paths: dict[str, Application] = {}
+_wrapped: list[Application] = []
 
 _NO_ROUTE = (
     "No route found for path",
@@ -36,7 +43,8 @@ def realtime_application(inner: Application) -> Application:
     """
     permissions_named(conf.current().permissions)
     if daphne_hooks.is_daphne_running_us():
-        daphne_hooks.DaphneHooks(runtime()).install()
+        daphne_hooks.DaphneHooks(runtime(), on_running=_look_when_started).install()
+    _wrapped.append(inner)
     return _RealtimeApplication(inner)
 
 
@@ -57,6 +65,27 @@ def add_websocket(path: str, application: Application) -> None:
     _other_paths[path] = application
 
 
+def wrapped_applications() -> tuple[Application, ...]:
+    """What this process has wrapped so far."""
+    return tuple(_wrapped)
+
+
+def _look_when_started() -> None:
+    """Servers run no system checks, so the node does beside its start."""
+    runtime().accompany("look at names", _log_errors)
+
+
+async def _log_errors(node: Node) -> None:
+    try:
+        found = await asyncio.to_thread(checks.run_checks, tags=["realtime"])
+    except Exception:  # the project's URLs cannot be imported: its requests say so, and clients are served all the same
+        logger.exception("check_broken")
+        return
+    for each in found:
+        if each.is_serious(checks.ERROR) and not each.is_silenced():
+            logger.error("check_failed id=%s problem=%r hint=%r", each.id, each.msg, each.hint)
+
+
 class _RealtimeApplication:
     def __init__(self, inner: Application) -> None:
         self._inner = inner
@@ -66,7 +95,9 @@ class _RealtimeApplication:
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             return
-        is_socketio = scope["path"] in SOCKETIO_PATHS and runtime().settings.socketio_is_on
+        settings = runtime().settings
+        path = _without(settings.path_prefix, scope["path"])
+        is_socketio = path in SOCKETIO_PATHS and settings.socketio_is_on
         if scope["type"] != "websocket":
             await (self._socketio if is_socketio else self._inner)(scope, receive, send)
             return
@@ -74,10 +105,10 @@ class _RealtimeApplication:
         uvicorn_hooks.mark(scope, send)
         if is_socketio:
             await self._socketio(scope, receive, send)
-        elif scope["path"] in WEBSOCKET_PATHS:
+        elif path in WEBSOCKET_PATHS:
             await RealtimeConsumer()(scope, receive, send)
-        elif scope["path"] in _other_paths:
-            await _other_paths[scope["path"]](scope, receive, send)
+        elif path in _other_paths:
+            await _other_paths[path](scope, receive, send)
         else:
             await self._other_websocket(scope, receive, send)
 
@@ -92,6 +123,11 @@ class _RealtimeApplication:
             await send_denial(scope, send, 404, [])
 
 
+def _without(prefix: str, path: str) -> str:
+    """What of a path is ours to read; empty where it does not begin with the prefix."""
+    return path[len(prefix) :] if path.startswith(prefix) else ""
+
+
 async def _lifespan(receive: Receive, send: Send) -> None:
     """Start and stop the node with a server that has lifespan (uvicorn, hypercorn)."""
     process = runtime()
@@ -100,6 +136,7 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         message = await receive()
         if message["type"] == "lifespan.startup":
             daphne_hooks.raise_open_files()
+            _look_when_started()
             await process.start()
             hooks = uvicorn_hooks.UvicornHooks.behind(receive, process)
             if hooks is not None:

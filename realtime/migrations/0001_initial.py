@@ -5,6 +5,10 @@ import django.db.models.deletion
 from django.conf import settings
 from django.db import migrations, models
 
+from realtime.conf import table_prefix
+
+PREFIX = table_prefix()
+
 
 class Migration(migrations.Migration):
     initial = True
@@ -40,8 +44,9 @@ class Migration(migrations.Migration):
                 ("statistics", models.JSONField(blank=True, default=dict)),
             ],
             options={
+                "db_table": f"{PREFIX}node",
                 "default_permissions": ("view",),
-                "indexes": [models.Index(fields=["state", "-last_heartbeat"], name="realtime_node_state")],
+                "indexes": [models.Index(fields=["state", "-last_heartbeat"], name=f"{PREFIX}node_state")],
             },
         ),
         migrations.CreateModel(
@@ -53,9 +58,10 @@ class Migration(migrations.Migration):
                 ("statistics", models.JSONField(blank=True, default=dict)),
             ],
             options={
+                "db_table": f"{PREFIX}nodesample",
                 "default_permissions": ("view",),
-                "indexes": [models.Index(fields=["at"], name="realtime_sample_at")],
-                "constraints": [models.UniqueConstraint(fields=("node", "at"), name="realtime_sample_once")],
+                "indexes": [models.Index(fields=["at"], name=f"{PREFIX}sample_at")],
+                "constraints": [models.UniqueConstraint(fields=("node", "at"), name=f"{PREFIX}sample_once")],
             },
         ),
         migrations.CreateModel(
@@ -86,28 +92,29 @@ class Migration(migrations.Migration):
                         db_index=False,
                         null=True,
                         on_delete=django.db.models.deletion.SET_NULL,
-                        related_name="realtime_connections",
+                        related_name=f"{PREFIX}connections",
                         to=settings.AUTH_USER_MODEL,
                     ),
                 ),
             ],
             options={
+                "db_table": f"{PREFIX}connection",
                 "default_permissions": ("view",),
                 "indexes": [
-                    models.Index(fields=["-connected", "-id"], name="realtime_connection_newest"),
-                    models.Index(fields=["node", "-connected"], name="realtime_connection_node"),
-                    models.Index(fields=["user", "-connected"], name="realtime_connection_user"),
-                    models.Index(fields=["close_code", "-connected"], name="realtime_connection_code"),
-                    models.Index(fields=["transport", "-connected"], name="realtime_connection_transport"),
+                    models.Index(fields=["-connected", "-id"], name=f"{PREFIX}connection_newest"),
+                    models.Index(fields=["node", "-connected"], name=f"{PREFIX}connection_node"),
+                    models.Index(fields=["user", "-connected"], name=f"{PREFIX}connection_user"),
+                    models.Index(fields=["close_code", "-connected"], name=f"{PREFIX}connection_code"),
+                    models.Index(fields=["transport", "-connected"], name=f"{PREFIX}connection_transport"),
                     models.Index(
                         condition=models.Q(("disconnected__isnull", True)),
                         fields=["node", "-connected"],
-                        name="realtime_connection_live",
+                        name=f"{PREFIX}connection_live",
                     ),
                     models.Index(
                         condition=models.Q(("disconnected__isnull", False)),
                         fields=["disconnected"],
-                        name="realtime_connection_ended",
+                        name=f"{PREFIX}connection_ended",
                     ),
                 ],
             },

@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from realtime.conf import Settings
@@ -100,8 +101,9 @@ def is_tls(transport: object) -> bool:
 class DaphneHooks:
     """Starts, tunes and stops daphne for one node."""
 
-    def __init__(self, lifecycle: Lifecycle) -> None:
+    def __init__(self, lifecycle: Lifecycle, on_running: Callable[[], None] = lambda: None) -> None:
         self._lifecycle = lifecycle
+        self._on_running = on_running
         self._ports: list[Any] = []
         self._servers: list[Any] = []
         self._is_stopping = False
@@ -139,6 +141,7 @@ class DaphneHooks:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_signal)
             signal.signal(signal.SIGINT, self._on_signal)
+        self._on_running()
         self._task = asyncio.get_event_loop().create_task(self._lifecycle.start(), name="start node")
 
     def _find_ports(self) -> None:

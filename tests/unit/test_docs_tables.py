@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from monitoring.catalog import METRICS
+from monitoring.checks import CHECKS as MONITORING_CHECKS
 from realtime.checks import CHECKS
 from realtime.conf import Settings
 from realtime.protocol.closing import CLOSE_CODES
@@ -40,7 +41,7 @@ def test_checks() -> None:
     """Each system check has one row with its id, in the order of the code, and when it speaks."""
     rows = table("settings.md", "check", "when", "tag")
     assert [(row["check"], row["tag"], row["when"]) for row in rows] == [
-        (each.id, each.tag, each.when) for each in CHECKS
+        (each.id, each.tag, each.when) for each in (*CHECKS, *MONITORING_CHECKS)
     ]
 
 

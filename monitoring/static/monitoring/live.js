@@ -28,7 +28,7 @@
   }
 
   function connect() {
-    const url = new URL("/admin/feed/", location.href);
+    const url = new URL(fragment.dataset.feed, location.href);
     url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
     url.search = new URLSearchParams([["page", fragment.dataset.page], ...query]);
     const socket = new WebSocket(url);
