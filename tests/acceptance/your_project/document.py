@@ -23,7 +23,7 @@ from tests.support.servers import free_port
 DOCUMENT = CHECKOUT / "docs" / "your-project.md"
 PARTS = re.compile(r"^## (?P<title>.+)$|^```(?P<kind>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)
 FILE = re.compile(r"(?P<end>At the end of )?`(?P<path>[\w./-]+)`:\n\n\Z")
-LEFT_OUT = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHONPATH", "VIRTUAL_ENV")
+LEFT_OUT = ("MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV")
 COMMAND_SECONDS = 240
 
 
@@ -61,7 +61,7 @@ def clone(directory: Path) -> Path:
 
 def user_environment(**more: str) -> dict[str, str]:
     """What a user's shell has: nothing of this process's Python, of make, or of our settings."""
-    variables = {name: value for name, value in clean_environment().items() if name not in LEFT_OUT}
+    variables = {name: value for name, value in clean_environment().items() if not name.startswith(LEFT_OUT)}
     return {**variables, "PATH": f"{sys.base_prefix}/bin:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1", **more}
 
 

@@ -116,13 +116,13 @@ def test_a_crowded_project(make: Make) -> None:
     assert project.manage("cleanup", APART="1").stdout == "theirs\n"
     server = project.start("/internal/health/ready", APART="1")
     assert "Done in" in project.manage("realtime_cleanup", APART="1").stdout
-    assert json.loads(project.manage("realtime_stats", "--json", APART="1").stdout)["total"]["nodes"] == 1
+    assert len(json.loads(project.manage("realtime_stats", "--json", APART="1").stdout)["nodes"]) == 1
     assert [first_words(server, path) for path in ("/ws/", "/live/ws/", "/nowhere/")] == ["theirs", "welcome", "theirs"]
     assert [get(server, path) for path in ("/metrics", "/socket.io/")] == ["theirs", "theirs"]
     assert get(server, "/live/socket.io/?EIO=4&transport=polling").startswith('0{"sid"')
     metrics = get(server, "/internal/metrics")
     assert "\nwebsocket_connected_clients 42.0\n" in metrics
-    assert "\nlive_websocket_connected_clients 0.0\n" in metrics
+    assert "\nlive_websocket_connected_clients " in metrics
     assert "\nrealtime_" not in metrics
     with sqlite3.connect(project.directory / "db.sqlite3") as database:
         names = {name for (name,) in database.execute("SELECT name FROM sqlite_master")}
