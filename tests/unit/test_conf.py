@@ -66,6 +66,23 @@ def test_unknown_names_are_refused(name: str) -> None:
     assert caught.value.name == name
 
 
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("PATH_PREFIX", ["", "/live", "/a/b-c"], ["live", "/live/", "/", "/a b", "/a\n"]),
+        ("METRIC_PREFIX", ["", "live_", "_"], ["1st", "live-", "a:b", "live\n"]),
+        ("TABLE_PREFIX", ["rt_", "a", "live_12345"], ["", "Live_", "1_", "a" * 11, "rt_\n"]),
+    ],
+)
+def test_prefixes_have_a_form(name: str, good: list[str], bad: list[str]) -> None:
+    """A prefix that could be none of a path, a metric or a table is refused by name."""
+    for value in good:
+        assert getattr(load({name: value}), name.lower()) == value
+    for value in bad:
+        with pytest.raises(BadSetting, match=name):
+            load({name: value})
+
+
 @pytest.mark.parametrize("each", NUMBERS, ids=named)
 def test_numbers_have_bounds(each: Any) -> None:
     """Each number takes both of its bounds and nothing beyond, no text, no truth value, no NaN."""

@@ -206,7 +206,8 @@ def test_with_everything_installed(make: Make) -> None:
     project = make(
         'INSTALLED_APPS += ["channels", "django_prometheus", "health_check", "realtime", "monitoring"]\n'
         'MIDDLEWARE = ["django_prometheus.middleware.PrometheusBeforeMiddleware", *MIDDLEWARE,'
-        ' "django_prometheus.middleware.PrometheusAfterMiddleware"]\n',
+        ' "django_prometheus.middleware.PrometheusAfterMiddleware"]\n'
+        'REALTIME = {"PATH_PREFIX": "/live", "HEALTH_INTERVAL_SECONDS": 0.5}\n',
         {
             "project/urls.py": "from django.urls import include, path\n"
             'urlpatterns = [path("", include("django_prometheus.urls")), path("", include("monitoring.urls"))]\n'
@@ -217,7 +218,9 @@ def test_with_everything_installed(make: Make) -> None:
     metrics = get(server, "/metrics")
     assert metrics.count("\nwebsocket_connected_clients 0.0\n") == 1
     assert "\ndjango_http_requests_before_middlewares_total" in metrics
-    assert first_words(server, "/ws/") == "welcome"
+    assert first_words(server, "/live/ws/") == "welcome"
+    healthy = '\nrealtime_check_healthy{check="responsiveness"} 1.0\n'
+    server.wait_until(lambda: healthy in get(server, "/metrics"), "answering its own ping under the prefix")
 
 
 def test_without_monitoring_and_on_a_layer_of_another_alias(make: Make) -> None:

@@ -115,6 +115,22 @@ def test_own_consumers(walk: Walk) -> None:
         assert refused.value.response.status_code == 404
 
 
+def test_a_prefix_for_paths(walk: Walk, pages: dict[str, Page]) -> None:
+    """With PATH_PREFIX nodes serve /live/ws/ and no longer /ws/; the admin's page of the cluster is kept up to date through
+    it all the same."""
+    with (walk.project / "mysite" / "settings.py").open("a") as settings:
+        settings.write('REALTIME["PATH_PREFIX"] = "/live"\n')
+    walk.restart_servers()
+    for server in walk.servers:
+        with connect(f"ws://127.0.0.1:{server.port}/live/ws/") as client:
+            assert json.loads(client.recv(SECONDS))["type"] == "welcome"
+        with pytest.raises(InvalidStatus):
+            connect(f"ws://127.0.0.1:{server.port}/ws/")
+    for name, page in pages.items():
+        page.goto(f"http://127.0.0.1:{walk.servers[name == 'bob'].port}/admin/monitoring/cluster/")
+        expect(page.locator("#rt-live")).to_have_attribute("data-state", "live")
+
+
 def test_production(walk: Walk) -> None:
     """The settings for production pass `check --deploy` without an error; client.js is among the collected files."""
     walk.follow("In production")
