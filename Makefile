@@ -65,7 +65,7 @@ format: environment
 
 wheel: environment
 	rm -rf dist *.egg-info
-	$(PYTHON) -m build
+	$(PYTHON) -m build --no-isolation
 	$(VENV)/bin/twine check --strict dist/*
 
 bench: environment bench-packages

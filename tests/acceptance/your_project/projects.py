@@ -75,7 +75,7 @@ class Project:
 
     def start(self, ready: str = "/health/ready", **variables: str) -> Server:
         """A node on daphne."""
-        migrated = self.manage("migrate", "--verbosity", "0", "--skip-checks", **variables)
+        migrated = self.manage("migrate", "--run-syncdb", "--verbosity", "0", "--skip-checks", **variables)
         assert migrated.returncode == 0, migrated.stderr
         daphne = self.walk.python.with_name("daphne")
         command = f"'{daphne}' project.asgi:application --port {free_port()}"

@@ -116,8 +116,8 @@ def test_own_consumers(walk: Walk) -> None:
 
 
 def test_a_prefix_for_paths(walk: Walk, pages: dict[str, Page]) -> None:
-    """With PATH_PREFIX nodes serve /live/ws/ and no longer /ws/; the admin's page of the cluster is kept up to date through
-    it all the same."""
+    """With PATH_PREFIX nodes serve /live/ws/ and no longer /ws/; the admin's page of the cluster is kept up to date all
+    the same."""
     with (walk.project / "mysite" / "settings.py").open("a") as settings:
         settings.write('REALTIME["PATH_PREFIX"] = "/live"\n')
     walk.restart_servers()
