@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.utils import NormalizedName, canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -31,7 +31,7 @@ def pins() -> dict[str, Version]:
 
 
 @pytest.mark.parametrize("name", WANTED)
-def test_a_range_begins_with_the_pin(name: str) -> None:
+def test_a_range_begins_with_the_pin(name: NormalizedName) -> None:
     """Each range goes from the version that requirements*.txt pins to below the next major one."""
     pin = pins()[name]
     assert {(each.operator, each.version) for each in WANTED[name].specifier} == {

@@ -207,7 +207,7 @@ def test_with_everything_installed(make: Make) -> None:
         'INSTALLED_APPS += ["channels", "django_prometheus", "health_check", "realtime", "monitoring"]\n'
         'MIDDLEWARE = ["django_prometheus.middleware.PrometheusBeforeMiddleware", *MIDDLEWARE,'
         ' "django_prometheus.middleware.PrometheusAfterMiddleware"]\n'
-        'REALTIME = {"PATH_PREFIX": "/live", "HEALTH_INTERVAL_SECONDS": 0.5}\n',
+        'REALTIME = {"PATH_PREFIX": "/live", "HEALTH_INTERVAL_SECONDS": 0.5, "HEALTH_LATENCY_MAX_MS": 60_000}\n',
         {
             "project/urls.py": "from django.urls import include, path\n"
             'urlpatterns = [path("", include("django_prometheus.urls")), path("", include("monitoring.urls"))]\n'
@@ -220,7 +220,7 @@ def test_with_everything_installed(make: Make) -> None:
     assert "\ndjango_http_requests_before_middlewares_total" in metrics
     assert first_words(server, "/live/ws/") == "welcome"
     healthy = '\nrealtime_check_healthy{check="responsiveness"} 1.0\n'
-    server.wait_until(lambda: healthy in get(server, "/metrics"), "answering its own ping under the prefix")
+    server.wait_until(lambda: healthy in get(server, "/metrics"), "answering its own ping under the prefix", 60)
 
 
 def test_without_monitoring_and_on_a_layer_of_another_alias(make: Make) -> None:
