@@ -41,19 +41,23 @@ class Ended(AssertionError):
     """The TCP connection ended where a frame was waited for."""
 
 
+def head(opcode: int, length: int, *, fin: bool = True, rsv: int = 0, is_masked: bool = True) -> bytes:
+    """The beginning of a frame that says to be of this length, without its mask and payload."""
+    first, masked = fin << 7 | rsv << 4 | opcode, is_masked << 7
+    if length < 126:
+        return struct.pack("!BB", first, masked | length)
+    if length < 65_536:
+        return struct.pack("!BBH", first, masked | 126, length)
+    return struct.pack("!BBQ", first, masked | 127, length)
+
+
 def frame(opcode: int, payload: bytes = b"", *, fin: bool = True, rsv: int = 0, mask: bytes | None = None) -> bytes:
     """One masked frame, whether it is allowed or not."""
     mask = os.urandom(4) if mask is None else mask
     length = len(payload)
-    if length < 126:
-        head = struct.pack("!BB", fin << 7 | rsv << 4 | opcode, 0x80 | length)
-    elif length < 65_536:
-        head = struct.pack("!BBH", fin << 7 | rsv << 4 | opcode, 0x80 | 126, length)
-    else:
-        head = struct.pack("!BBQ", fin << 7 | rsv << 4 | opcode, 0x80 | 127, length)
     key = mask * (length // 4 + 1)
     masked = int.from_bytes(payload, "big") ^ int.from_bytes(key[:length], "big")
-    return head + mask + masked.to_bytes(length, "big")
+    return head(opcode, length, fin=fin, rsv=rsv) + mask + masked.to_bytes(length, "big")
 
 
 def text(payload: str | bytes) -> bytes:
@@ -112,12 +116,15 @@ class Peer:
         path: str = "/ws/",
         *,
         receive_buffer: int | None = None,
+        source: str | None = None,
         tls: ssl.SSLContext | None = None,
         headers: dict[str, str] | None = None,
     ) -> None:
         plain = socket.socket()
         if receive_buffer is not None:
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        if source is not None:
+            plain.bind((source, 0))
         plain.settimeout(DEADLINE_SECONDS)
         plain.connect(("127.0.0.1", port))
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
