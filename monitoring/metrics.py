@@ -18,7 +18,7 @@ DURATION_BOUNDS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600)
 LATENCY_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
 BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 LAG_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-LOOP_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+LOOP_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.5, 1, 2.5, 5)
 
 REFUSALS = ("origin", "path", "not_started", "draining", "capacity")
 """Why clients are refused, as far as it is known beforehand."""

@@ -1,1 +1,15 @@
-"""Attacks over real sockets."""
+"""Attacks over real sockets on nodes with the limits of production, and what each of them must not change.
+
+``oracle.py`` says what is the same for all of them, ``test_oracle.py`` shows that it notices harm, ``conftest.py`` says
+how an attack is written.
+
+| attack | test |
+|---|---|
+| a frame that declares 2^62 bytes; a 2 MiB frame; fragments over the limit | `test_frames.py` |
+| RSV1 without negotiation; reserved opcodes; unmasked frames | `test_frames.py` |
+| 100,000 messages on one connection while its handler is stuck | `test_stuck.py` |
+| a busy room with 5 % readers that never read, and one at 1 KB/s | `test_slow_readers.py` |
+| peer vanished; half closed | `test_vanished.py` |
+| random mutations of valid messages; raw bytes after the handshake; for Socket.IO too | `test_mutations.py` |
+| Redis hung, killed, flushed while attacked | `test_outage.py` |
+"""
