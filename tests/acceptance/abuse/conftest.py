@@ -38,7 +38,7 @@ def start(
         add_uvicorn(cluster, *UNCOMPRESSED)
     if application:
         use_application(cluster, application)
-    return Siege(cluster.start(), seed)
+    return Siege(cluster.start(), redis, seed)
 
 
 @pytest.fixture(scope="package")

@@ -4,17 +4,17 @@
 one publishes numbered messages at an even pace, the other one receives, and pings in between. It writes one line when
 it has begun, and one ``Report`` as JSON for each line that it reads, once all that was sent has been answered.
 
-**The machine is measured beside the node.** A child process does nothing but return bytes over a TCP connection; what
-its answers take is what any innocent process on this machine waits for the processor at that moment.
+Beside each time they note how much of it the processes on the way (theirs, the nodes and Redis) were ready to run and
+had no processor. That is the machine's part in it: other work that is done there, and too few processors.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
 from dataclasses import asdict, dataclass, field
@@ -26,7 +26,7 @@ from devtools.tied import end_with_parent
 from tests.acceptance.engine.peer import PONG, Message, Peer, command, frame
 
 SETTLE_SECONDS = 20.0
-MESSAGE, ANSWER, MACHINE = "message", "answer", "machine"
+MESSAGE, ANSWER = "message", "answer"
 
 
 @dataclass
@@ -35,6 +35,7 @@ class Plan:
 
     ports: list[int]
     tokens: list[str]  # two for each pair
+    pids: list[int]  # the nodes and Redis
     every_seconds: float = 0.1  # between two messages of one pair, and between two pings
 
 
@@ -42,27 +43,44 @@ class Plan:
 class Report:
     """What came of everything that was sent since the last report. Times are those of `time.monotonic`, in seconds."""
 
-    # By kind, when each was sent and how long it took: from one client to the other, a ping's answer, the machine.
-    samples: dict[str, list[tuple[float, float]]] = field(
-        default_factory=lambda: {MESSAGE: [], ANSWER: [], MACHINE: []}
-    )
+    # By kind (from one client to the other, a ping's answer): when each was sent, how long it took, and how much of
+    # that the processes waited for processors.
+    samples: dict[str, list[tuple[float, float, float]]] = field(default_factory=lambda: {MESSAGE: [], ANSWER: []})
     lost: list[str] = field(default_factory=list)  # what was acknowledged and did not arrive, or not in order
     refused: int = 0  # messages answered with an error
     missed: int = 0  # notices that something may have been missed
     closed: list[str] = field(default_factory=list)  # connections that ended
 
 
+class Processors:
+    """How long some processes were ready to run and had no processor: the kernel counts that for each of them."""
+
+    def __init__(self, pids: list[int]) -> None:
+        self._files = [os.open(f"/proc/{pid}/schedstat", os.O_RDONLY) for pid in pids]
+        self._known = [0] * len(pids)
+
+    @property
+    def waited_seconds(self) -> float:
+        """All of them together, since they began."""
+        for number, each in enumerate(self._files):
+            with contextlib.suppress(ProcessLookupError):  # a Redis that was killed does not wait any more
+                self._known[number] = int(os.pread(each, 100, 0).split()[1])
+        return sum(self._known) / 1e9
+
+
 class Pair:
     """A publisher and a receiver."""
 
-    def __init__(self, name: str, publisher: Peer, receiver: Peer) -> None:
+    def __init__(self, name: str, publisher: Peer, receiver: Peer, processors: Processors) -> None:
+        self.processors = processors
         self.room = name
         self.publisher = publisher
         self.receiver = receiver
         self.count = 0
         self.due = 0.0
-        self.ping_at = 0.0  # when the ping was sent that is not answered yet
-        self.sent: dict[int, float] = {}  # neither answered nor arrived
+        # When each was sent, and what the processes had waited until then.
+        self.pinged: tuple[float, float] | None = None  # that is not answered yet
+        self.sent: dict[int, tuple[float, float]] = {}  # that have not arrived
         self.unanswered: set[int] = set()
         self.acknowledged: set[int] = set()  # and not arrived
         self.arrived: set[int] = set()  # and not answered
@@ -72,25 +90,30 @@ class Pair:
 
     @property
     def is_settled(self) -> bool:
-        return not (self.unanswered or self.acknowledged or self.ping_at)
+        return not (self.unanswered or self.acknowledged or self.pinged)
 
-    def talk(self, now: float) -> None:
+    def talk(self) -> None:
+        now = time.monotonic(), self.processors.waited_seconds
         self.sent[self.count] = now
         self.unanswered.add(self.count)
         self.publisher.send(command("room", room=self.room, data=self.count, ref=self.count))
         self.count += 1
-        if not self.ping_at:
-            self.ping_at = time.monotonic()
+        if self.pinged is None:
+            self.pinged = now
             self.receiver.send(command("ping", ref="ping"))
+
+    def _note(self, kind: str, sent: tuple[float, float], now: float, report: Report) -> None:
+        sent_at, waited = sent
+        report.samples[kind].append((sent_at, now - sent_at, self.processors.waited_seconds - waited))
 
     def hear(self, message: Message, now: float, report: Report) -> None:
         """A message for one of the two."""
         kind, number = message["type"], message.get("ref")
         if kind == "room":
             self._arrive(message["data"], now, report)
-        elif kind == "pong":
-            report.samples[ANSWER].append((self.ping_at, now - self.ping_at))
-            self.ping_at = 0.0
+        elif kind == "pong" and self.pinged is not None:
+            self._note(ANSWER, self.pinged, now, report)
+            self.pinged = None
         elif kind == "missed":
             report.missed += 1
             self.told_until = self.count
@@ -122,58 +145,21 @@ class Pair:
             elif passed_over in self.unanswered:
                 self.skipped.add(passed_over)
         self.last = number
-        sent_at = self.sent.pop(number)
-        report.samples[MESSAGE].append((sent_at, now - sent_at))
+        self._note(MESSAGE, self.sent.pop(number), now, report)
         self.acknowledged.discard(number)
         if number in self.unanswered:
             self.arrived.add(number)
-
-
-class Machine:
-    """A process that nobody attacks, and the connection to it."""
-
-    def __init__(self) -> None:
-        listener = socket.create_server(("127.0.0.1", 0))
-        parent = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            end_with_parent(signal.SIGKILL, parent)
-            echo(listener)
-        self.socket = socket.create_connection(listener.getsockname())
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        listener.close()
-        self.sent_at = 0.0
-
-    def ask(self, now: float) -> None:
-        if not self.sent_at:
-            self.sent_at = now
-            self.socket.send(b"?")
-
-    def hear(self, now: float, report: Report) -> None:
-        self.socket.recv(16)
-        report.samples[MACHINE].append((self.sent_at, now - self.sent_at))
-        self.sent_at = 0.0
-
-
-def echo(listener: socket.socket) -> None:
-    """Return what comes until the other end is gone; ends the process."""
-    other, _ = listener.accept()
-    other.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    while data := other.recv(16):
-        other.send(data)
-    os._exit(0)
 
 
 class Others:
     """All pairs, in one loop."""
 
     def __init__(self, plan: Plan) -> None:
-        self.machine = Machine()
+        self.processors = Processors([os.getpid(), *plan.pids])
         self.every = plan.every_seconds
         self.report = Report()
         self.selector = selectors.DefaultSelector()
         self.pairs = [self._pair(plan, number) for number in range(len(plan.tokens) // 2)]
-        self.selector.register(self.machine.socket, selectors.EVENT_READ, None)
         begun = time.monotonic()
         for number, pair in enumerate(self.pairs):
             pair.due = begun + self.every * number / len(self.pairs)
@@ -184,7 +170,7 @@ class Others:
             port = plan.ports[(number + side) % len(plan.ports)]
             peer = member(port, plan.tokens[2 * number + side], f"127.1.{number}.{side + 1}", f"pair-{number}")
             peers.append(peer)
-        pair = Pair(f"pair-{number}", *peers)
+        pair = Pair(f"pair-{number}", peers[0], peers[1], self.processors)
         for peer in peers:
             peer.socket.setblocking(False)
             self.selector.register(peer.socket, selectors.EVENT_READ, (pair, peer))
@@ -195,9 +181,7 @@ class Others:
         due = min(pair.due for pair in self.pairs) if is_talking else time.monotonic() + 0.05
         is_asked = False
         for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
-            if key.data is None:
-                self.machine.hear(time.monotonic(), self.report)
-            elif key.data == "asked":
+            if key.data == "asked":
                 is_asked = True
             else:
                 self._read(*key.data)
@@ -205,8 +189,7 @@ class Others:
         for pair in self.pairs:
             if is_talking and pair.due <= now:
                 pair.due += self.every
-                pair.talk(time.monotonic())
-                self.machine.ask(time.monotonic())
+                pair.talk()
         return is_asked
 
     def _read(self, pair: Pair, peer: Peer) -> None:
@@ -238,7 +221,7 @@ class Others:
         for pair in self.pairs:
             if not pair.is_settled:
                 what = f"{len(pair.acknowledged)} not arrived, {len(pair.unanswered)} not answered"
-                self.report.lost.append(f"{pair.room}: {what}, ping {pair.ping_at:.3f}")
+                self.report.lost.append(f"{pair.room}: {what}, ping {pair.pinged}")
         report, self.report = self.report, Report()
         return report
 

@@ -11,7 +11,7 @@ from tests.acceptance.abuse import sessions
 from tests.acceptance.abuse.attacker import Target
 from tests.acceptance.abuse.conftest import start
 from tests.acceptance.abuse.oracle import MIB, Outcome, Round, surprise
-from tests.acceptance.abuse.others import ANSWER, MACHINE, MESSAGE, Report
+from tests.acceptance.abuse.others import ANSWER, MESSAGE, Report
 from tests.acceptance.abuse.siege import Siege
 from tests.support.servers import RedisServer
 
@@ -53,9 +53,9 @@ def test_real_harm_is_noticed(harmful: Siege, harm: list[list[Any]], words: list
     assert [each for each in words if each not in told] == [], told
 
 
-def p99(message: float = 2, answer: float = 2, machine: float = 1) -> dict[str, float]:
+def p99(message: float = 2, answer: float = 2) -> dict[str, float]:
     """In milliseconds."""
-    return {MESSAGE: message * MS, ANSWER: answer * MS, MACHINE: machine * MS}
+    return {MESSAGE: message * MS, ANSWER: answer * MS}
 
 
 def a_round(**changes: Any) -> Round:
@@ -63,6 +63,7 @@ def a_round(**changes: Any) -> Round:
     known: dict[str, Any] = {
         "before": p99(),
         "during": p99(),
+        "by_clock": p99(200),
         "late": 0,
         "report": Report(),
         "grown": 1,
@@ -81,14 +82,13 @@ GOOD: dict[str, list[dict[str, Any]]] = {
     "nothing happened": [{}, {}],
     "within 5 ms": [{"during": p99(6.9, 6.9)}, {}],
     "within half as much again": [{"before": p99(20, 20), "during": p99(29, 29)}, {}],
-    "the machine was busy": [{"during": p99(35, 35, machine=30)}] * 2,
     "once slow, once late, and once not": [{"during": p99(50)}, {"late": 1}, {}],
     "a little more memory": [{}, {"memory_bytes": 87 * MIB}],
 }
 BAD: dict[str, list[dict[str, Any]]] = {
     "slow each time": [{"during": p99(message=7.1)}] * 3,
     "slow to answer": [{"during": p99(answer=7.1)}] * 3,
-    "slower than the machine": [{"during": p99(38, machine=30)}] * 3,
+    "half as much again and more": [{"before": p99(20, 20), "during": p99(20, 31)}] * 3,
     "late each time": [{"late": 1}] * 3,
     "slow or late": [{"late": 1}, {"during": p99(50)}, {"late": 1}],
     "lost once": [{}, {"report": Report(lost=["7 after 9"])}],
