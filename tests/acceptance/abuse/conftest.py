@@ -20,7 +20,8 @@ from tests.support.servers import RedisServer
 from tests.support.uvicorn import UNCOMPRESSED, add_uvicorn
 
 StartSiege = Callable[..., Siege]
-ON_BOTH = pytest.mark.parametrize("siege", ["daphne", "uvicorn"], indirect=True)
+BOTH = ["daphne", pytest.param("uvicorn", marks=pytest.mark.slow)]
+ON_BOTH = pytest.mark.parametrize("siege", BOTH, indirect=True)
 
 
 def start(

@@ -42,8 +42,7 @@ class Round:
     by_clock: dict[str, float]  # the same during the attack, with all
     late: float  # how often the loop was late by over LOOP_SECONDS
     report: Report
-    grown: float  # the metric of the cause
-    said: str  # the line of the cause
+    seen: list[tuple[float, str]]  # of each cause, by how much its metric has grown, and its line of the log
     surprise: str
     memory_bytes: int
     peak_bytes: int  # above what the node held before
@@ -52,16 +51,17 @@ class Round:
     handling_seconds: float  # the mean of the node's own `websocket_message_latency_seconds`
     told: Any = None
 
-    def excess(self, kind: str) -> float:
-        """By how much the others' p99 is above what it may be; below zero: within."""
-        return self.during[kind] - max(self.before[kind] * FACTOR, self.before[kind] + MARGIN_SECONDS)
+    @property
+    def grown(self) -> float:
+        """The metric of the first cause."""
+        return self.seen[0][0]
 
-    def disturbed(self, kinds: tuple[str, ...]) -> list[str]:
-        """What the attack did to the speed of the others, in words."""
+    def disturbed(self, calm: dict[str, float]) -> list[str]:
+        """What the attack did to the speed of the others, in words. ``calm``: their p99 by kind without it."""
         failures = [
-            f"p99 of {kind}: {self.before[kind] * 1000:.1f} ms before, {self.during[kind] * 1000:.1f} ms during"
-            for kind in kinds
-            if self.excess(kind) > 0
+            f"p99 of {kind}: {before * 1000:.1f} ms before, {self.during[kind] * 1000:.1f} ms during"
+            for kind, before in calm.items()
+            if self.during[kind] > max(before * FACTOR, before + MARGIN_SECONDS)
         ]
         return failures + ([f"the loop was late {self.late:.0f} times"] if self.late else [])
 
@@ -71,21 +71,20 @@ class Round:
         failures = [f"lost: {each}" for each in report.lost] + [f"closed: {each}" for each in report.closed]
         if not is_outage and (report.refused or report.missed):
             failures.append(f"{report.refused} refused, {report.missed} told that they may have missed something")
-        if not self.grown:
-            failures.append("the metric has not grown")
-        if not self.said:
-            failures.append("no line of the log names the cause")
+        for number, (grown, line) in enumerate(self.seen):
+            failures += [] if grown else [f"metric {number} has not grown"]
+            failures += [] if line else [f"no line of the log names cause {number}"]
         return failures + ([f"the log has {self.surprise}"] if self.surprise else [])
 
     def __str__(self) -> str:
         times = ", ".join(
-            f"{kind} {self.before[kind] * 1000:.1f} > {during * 1000:.1f} (by the clock {self.by_clock[kind] * 1000:.1f})"
+            f"{kind} {self.before[kind] * 1000:.1f} > {during * 1000:.1f} (clock {self.by_clock[kind] * 1000:.1f})"
             for kind, during in self.during.items()
         )
         return (
             f"{self.seconds:.1f} s; p99 in ms: {times}; node: cpu {self.cpu_seconds:.2f} s, handling "
             f"{self.handling_seconds * 1000:.2f} ms, memory {self.memory_bytes / MIB:.1f} MiB, "
-            f"peak +{self.peak_bytes / MIB:.1f}; metric +{self.grown:g}; log {self.said.strip()[:150]!r}; {self.told}"
+            f"peak +{self.peak_bytes / MIB:.1f}; metric +{self.grown:g}; log {self.seen[0][1][:150]!r}; {self.told}"
         )
 
 
@@ -98,9 +97,11 @@ class Outcome:
     rounds: list[Round] = field(default_factory=list)
 
     @property
-    def kinds(self) -> tuple[str, ...]:
-        """What must stay as quick as it was: messages have to wait for a backplane that is not there."""
-        return (ANSWER,) if self.is_outage else (MESSAGE, ANSWER)
+    def calm(self) -> dict[str, float]:
+        """The others' p99 before an attack, at its best; of what must stay as quick as it was: messages have to wait
+        for a backplane that is not there."""
+        kinds = (ANSWER,) if self.is_outage else (MESSAGE, ANSWER)
+        return {kind: min(each.before[kind] for each in self.rounds) for kind in kinds}
 
     @property
     def is_decided(self) -> bool:
@@ -110,7 +111,7 @@ class Outcome:
 
     @property
     def has_good_round(self) -> bool:
-        return any(not each.disturbed(self.kinds) for each in self.rounds)
+        return any(not each.disturbed(self.calm) for each in self.rounds)
 
     @property
     def failures(self) -> list[str]:
@@ -122,7 +123,7 @@ class Outcome:
         ]
         if not self.has_good_round:
             for number, each in enumerate(self.rounds, 1):
-                failures += [f"round {number}: {what}" for what in each.disturbed(self.kinds)]
+                failures += [f"round {number}: {what}" for what in each.disturbed(self.calm)]
         first, second = (each.memory_bytes for each in self.rounds[:2])
         if second > first * MEMORY_FACTOR:
             failures.append(f"memory: {first / MIB:.1f} MiB after the first, {second / MIB:.1f} after the second")

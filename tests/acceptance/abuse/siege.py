@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Self
@@ -37,7 +37,7 @@ PRODUCTION = {
 }
 PAIRS = 16
 ATTACKERS = 8
-CALM_SECONDS = 1.0  # how long the others are watched before each attack
+CALM_SECONDS = 0.8  # how long the others are watched before each attack
 DEADLINE_SECONDS = 60.0
 SAMPLES_MIN = 20
 
@@ -49,7 +49,12 @@ class Cause:
     """What names the cause of the trouble: the metric that grows, and the words of a line in the log."""
 
     metric: str
-    words: re.Pattern[str]
+    words: str
+
+    def seen(self, before: Mapping[str, float], now: Mapping[str, float], news: str) -> tuple[float, str]:
+        """By how much the metric has grown, and the first line with the words."""
+        line = next((line for line in news.splitlines() if re.search(self.words, line)), "")
+        return value(now, self.metric) - value(before, self.metric), line
 
 
 class Siege:
@@ -82,6 +87,7 @@ class Siege:
         is_outage: bool = False,
         niceness: int = 10,
         meanwhile: Callable[[], None] = lambda: None,
+        also: Sequence[tuple[str, str]] = (),
         **arguments: Any,
     ) -> Outcome:
         """Let somebody attack node number ``node``, and look.
@@ -90,7 +96,7 @@ class Siege:
         for the sum over its labels. ``log``: a regular expression for a line of its log. ``seconds``: how long the
         attack should take. ``is_outage``: the attack takes the backplane away, so that others may be told that they
         missed something, and only answers have to be quick. ``meanwhile`` is called here when the attack begins.
-        ``arguments`` go to the attack.
+        ``also``: other metrics that must grow, each with its line. ``arguments`` go to the attack.
         """
         nodes = self.cluster.nodes
         attacked = nodes[node]
@@ -105,19 +111,17 @@ class Siege:
         )
         outcome = Outcome(attack.__name__, is_outage)
         plan = Plan([each.port for each in nodes], self.tokens, [*(each.pid for each in nodes), self.redis.pid])
-        cause = Cause(metric, re.compile(log))
-        with (
-            Program("attacker", f"{attack.__module__}:{attack.__qualname__}", target) as attacker,
-            Program("others", plan) as others,
-        ):
+        causes = [Cause(*each) for each in [(metric, log), *also]]
+        programs = Program("attacker", f"{attack.__module__}:{attack.__qualname__}", target), Program("others", plan)
+        with programs[0] as attacker, programs[1] as others:
             others.ask()  # the first ones warm everything up
             while not outcome.is_decided:
-                outcome.rounds.append(self._round(attacked, attacker, others, cause, meanwhile))
+                outcome.rounds.append(self._round(attacked, attacker, others, causes, meanwhile))
         print(outcome)
         return outcome
 
     def _round(
-        self, node: DaphneNode, attacker: Program, others: Program, cause: Cause, meanwhile: Callable[[], None]
+        self, node: DaphneNode, attacker: Program, others: Program, causes: list[Cause], meanwhile: Callable[[], None]
     ) -> Round:
         for each in self.cluster.nodes:
             each.wait_ready()
@@ -146,8 +150,7 @@ class Siege:
             by_clock=p99s(report, attacked_at, ended, with_waits=True),
             late=late(now) - late(counts),
             report=report,
-            grown=value(now, cause.metric) - value(counts, cause.metric),
-            said=next((line for line in news[node.name].splitlines() if cause.words.search(line)), ""),
+            seen=[cause.seen(counts, now, news[node.name]) for cause in causes],
             surprise=next((f"{name}: {surprise(log)}" for name, log in news.items() if surprise(log)), ""),
             memory_bytes=resident_bytes(node.pid),
             peak_bytes=peak.bytes - memory,

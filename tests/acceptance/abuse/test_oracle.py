@@ -66,8 +66,7 @@ def a_round(**changes: Any) -> Round:
         "by_clock": p99(200),
         "late": 0,
         "report": Report(),
-        "grown": 1,
-        "said": "connection_closed code=1009",
+        "seen": [(1, "connection_closed code=1009"), (2, "connection_closed code=1008")],
         "surprise": "",
         "memory_bytes": 80 * MIB,
         "peak_bytes": 0,
@@ -81,12 +80,13 @@ def a_round(**changes: Any) -> Round:
 GOOD: dict[str, list[dict[str, Any]]] = {
     "nothing happened": [{}, {}],
     "within 5 ms": [{"during": p99(6.9, 6.9)}, {}],
-    "within half as much again": [{"before": p99(20, 20), "during": p99(29, 29)}, {}],
+    "within half as much again": [{"before": p99(20, 20), "during": p99(29, 29)}] * 2,
     "once slow, once late, and once not": [{"during": p99(50)}, {"late": 1}, {}],
     "a little more memory": [{}, {"memory_bytes": 87 * MIB}],
 }
 BAD: dict[str, list[dict[str, Any]]] = {
     "slow each time": [{"during": p99(message=7.1)}] * 3,
+    "slow, and slow before": [{"before": p99(50), "during": p99(50)}, {"during": p99(50)}, {"during": p99(50)}],
     "slow to answer": [{"during": p99(answer=7.1)}] * 3,
     "half as much again and more": [{"before": p99(20, 20), "during": p99(20, 31)}] * 3,
     "late each time": [{"late": 1}] * 3,
@@ -95,8 +95,8 @@ BAD: dict[str, list[dict[str, Any]]] = {
     "closed once": [{"report": Report(closed=["pair-1"])}, {}],
     "refused once": [{"report": Report(refused=1)}, {}],
     "missed once": [{"report": Report(missed=1)}, {}],
-    "no metric": [{}, {"grown": 0}],
-    "no line": [{"said": ""}, {}],
+    "no metric": [{}, {"seen": [(1, "line"), (0, "line")]}],
+    "no line": [{"seen": [(1, ""), (1, "line")]}, {}],
     "a traceback": [{"surprise": "n1: Traceback"}, {}],
     "memory": [{}, {"memory_bytes": 89 * MIB}],
 }
