@@ -110,6 +110,25 @@ METRICS: tuple[Metric, ...] = (
         "reason",
     ),
     Metric(
+        "realtime_authentications_refused_total",
+        "counter",
+        "Tokens that were not taken, by reason.",
+        _counted(lambda i: i.unbelieved),
+        "reason",
+    ),
+    Metric(
+        "realtime_session_checks_failed_total",
+        "counter",
+        "Looks at sessions or users that the database or the cache did not answer.",
+        _counted(lambda i: i.session_checks_failed),
+    ),
+    Metric(
+        "realtime_revocations_failed_total",
+        "counter",
+        "Sessions or users that ended, and of which the nodes could not be told.",
+        _counted(lambda i: i.revocations_failed),
+    ),
+    Metric(
         "realtime_errors_total", "counter", "Commands refused, by error code.", _counted(lambda i: i.errors), "code"
     ),
     Metric("realtime_handler_failures_total", "counter", "Handlers that raised.", _counted(lambda i: i.failures)),

@@ -9,10 +9,11 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 
-from realtime.instrument import MEMORY, Instrument
+from realtime.instrument import MEMORY, UNAUTHORIZED_CAUSES, Instrument
 from realtime.protocol.closing import CLOSE_CODES, ORDERED, CloseCode
 from realtime.protocol.errors import ERRORS
 from realtime.statistics import Histogram, Observed, Totals
+from realtime.tokens import REASONS
 
 DURATION_BOUNDS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600)
 LATENCY_BOUNDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1)
@@ -20,8 +21,10 @@ BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 LAG_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 LOOP_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.5, 1, 2.5, 5)
 
-REFUSALS = ("origin", "path", "not_started", "draining", "capacity")
+REFUSALS = ("origin", "path", "not_started", "draining", "capacity", "token", "identity")
 """Why clients are refused, as far as it is known beforehand."""
+AUTHENTICATION_REFUSALS = (*REASONS, "user", "other_user")
+"""Why tokens are not taken."""
 OTHER = "other"
 _KNOWN_CODES = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1011, *(close.code for close in CLOSE_CODES)})
 """A client may close with any of thousands of codes: the rest share one label."""
@@ -37,6 +40,10 @@ class PrometheusInstrument(Instrument):
         self.refused = Counter(dict.fromkeys(REFUSALS, 0))  # by reason
         # By the name of the close code; of those that are overloaded, by "memory" where memory was short.
         self.evicted = Counter({**{close.name: 0 for close in CLOSE_CODES}, ORDERED: 0, MEMORY: 0})
+        self.evicted.update(dict.fromkeys(UNAUTHORIZED_CAUSES, 0))
+        self.unbelieved = Counter(dict.fromkeys(AUTHENTICATION_REFUSALS, 0))  # tokens, by reason
+        self.session_checks_failed = 0
+        self.revocations_failed = 0
         self.errors = Counter({error.code: 0 for error in ERRORS})  # by error code
         self.durations = Histogram(DURATION_BOUNDS)
         self.latencies = Histogram(LATENCY_BOUNDS)
@@ -80,6 +87,15 @@ class PrometheusInstrument(Instrument):
 
     def connection_evicted(self, close: CloseCode, reason: str = "") -> None:
         self.evicted[reason or close.name] += 1
+
+    def authentication_refused(self, reason: str) -> None:
+        self.unbelieved[reason] += 1
+
+    def session_check_failed(self) -> None:
+        self.session_checks_failed += 1
+
+    def revocation_failed(self) -> None:
+        self.revocations_failed += 1
 
     def command_handled(self, seconds: float, size: int) -> None:
         self.commands += 1

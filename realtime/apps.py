@@ -23,6 +23,7 @@ class RealtimeConfig(AppConfig):
     def ready(self) -> None:
         from django.utils.module_loading import autodiscover_modules
 
-        from realtime import checks  # noqa: F401  registers by being imported
+        from realtime import revocation  # checks register by being imported
 
+        revocation.listen()
         autodiscover_modules("socketio_events")  # a project's own events, in each of its applications

@@ -120,6 +120,19 @@ def contradiction() -> Problem | None:
     return f"REALTIME: {wrong}.", "Three heartbeats, four times the backlog, and the same size are the defaults."
 
 
+def missing_middleware() -> Problem | None:
+    """Nobody tells the nodes which session changed the password: its own connections are closed, too."""
+    if "django.contrib.sessions.middleware.SessionMiddleware" not in settings.MIDDLEWARE:
+        return None
+    if "realtime.revocation.RevocationMiddleware" in settings.MIDDLEWARE:
+        return None
+    return (
+        "MIDDLEWARE has no realtime.revocation.RevocationMiddleware: a session that gets another key, as after a login"
+        " or a change of the password, loses its connections.",
+        'Add "realtime.revocation.RevocationMiddleware" right after Django\'s SessionMiddleware.',
+    )
+
+
 def small_capacity() -> Problem | None:
     """A stock layer that drops without a word what all rooms of a node share."""
     try:
@@ -255,6 +268,12 @@ CHECKS: tuple[Check, ...] = (
     Check("realtime.W001", TAG, "settings contradict each other", contradiction),
     Check("realtime.W002", TAG, "a stock channel layer holds fewer than 10,000 messages", small_capacity),
     Check("realtime.W003", TAG, "the database is SQLite and DEBUG is off", sqlite_in_production),
+    Check(
+        "realtime.W004",
+        TAG,
+        "MIDDLEWARE has Django's sessions and not the RevocationMiddleware of realtime.revocation",
+        missing_middleware,
+    ),
     Check("realtime.W051", TAG, "a command of ours hides one of another application", clashes.hiding_commands),
     Check("realtime.W052", TAG, "a command of another application hides one of ours", clashes.hidden_commands),
     Check(

@@ -18,6 +18,7 @@ from typing import Any
 from realtime.exceptions import RealtimeError
 from realtime.origins import read_allowed
 from realtime.proxies import read_network
+from realtime.tokens import BadKey, read_keys
 
 MIB = 1024 * 1024
 PRODUCTION = "production"
@@ -229,7 +230,30 @@ class Settings:
         10_000, "Django signals that may wait for their receivers; beyond that they are counted and dropped", least=1
     )
     token_keys: tuple[str, ...] = _setting(
-        (), "keys that sign tokens (HS256), newest first; empty: settings.SECRET_KEY"
+        (), "keys of tokens, newest first: secrets, keys in PEM or `file:<path>`; empty: settings.SECRET_KEY"
+    )
+    token_audience: str = _setting("", "the `aud` that tokens must have (empty: they must have none)")
+    token_issuer: str = _setting("", "the `iss` that tokens must have (empty: any or none)")
+    token_leeway_seconds: float = _setting(
+        5.0, "how far the clock of who issues tokens may differ from ours", unit="s", most=300
+    )
+    token_grace_seconds: float = _setting(
+        30.0, "how long a client whose token has expired may take to send a new one", unit="s", most=3600
+    )
+    token_query_parameter: str = _setting(
+        "", "a field of the query that may carry the token; queries end in access logs (empty: none)"
+    )
+    token_users_are_checked: bool = _setting(
+        True, "whether a token is good only for an active user of this database", in_development=False
+    )
+    anonymous_is_allowed: bool = _setting(
+        False, "whether clients without an identity may do what others may", in_development=True
+    )
+    authenticate_seconds: float = _setting(
+        10.0, "a client that must say who it is and has not by then is closed with 4001", unit="s", least=0.1, most=600
+    )
+    session_check_seconds: float = _setting(
+        60.0, "how often the sessions and users behind connections are looked up (0: never)", unit="s", most=86_400
     )
     permissions: str = _setting(
         "realtime.permissions.Permissions",
@@ -267,7 +291,12 @@ def load(values: Mapping[str, object], *, is_debug: bool = False) -> Settings:
         if name not in known:
             raise BadSetting(name, "is not a setting; docs/settings.md lists them")
         checked[known[name].name] = _checked(name, value, known[name].type, known[name].metadata)
-    return Settings(**checked)  # type: ignore[arg-type]
+    settings = Settings(**checked)  # type: ignore[arg-type]
+    try:
+        read_keys(settings.token_keys)
+    except BadKey as error:
+        raise BadSetting("TOKEN_KEYS", str(error)) from None
+    return settings
 
 
 def current() -> Settings:

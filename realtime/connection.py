@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import secrets
 import time
@@ -11,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from realtime.auth import ANONYMOUS, Identity
 from realtime.exceptions import BackplaneUnavailable
 from realtime.hub import Member
+from realtime.identity import ANONYMOUS, Identity, LiveSession
 from realtime.permissions import Caller
 from realtime.protocol import codec
 from realtime.protocol.closing import TOO_BIG, CloseCode
 from realtime.protocol.envelope import ConnectionInfo
-from realtime.protocol.errors import BadMessage, CommandRefused, InternalError, TooLarge, Unavailable
-from realtime.protocol.messages import Ack, Command, ConnectionLimits, Outbound, Ping, Ref, Welcome
+from realtime.protocol.errors import BadMessage, CommandRefused, InternalError, TooLarge, Unauthorized, Unavailable
+from realtime.protocol.messages import Ack, Authenticate, Command, ConnectionLimits, Outbound, Ping, Ref, Welcome
 from realtime.server.writer import FrameWriter
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ logger = logging.getLogger("realtime.connection")
 UNANSWERED_MAX = 1_024
 """A client with more publications that the backplane, or the recipient's node, has not answered yet is not read until
 half are answered."""
+
+
+BEFORE_IDENTITY = frozenset({Authenticate, Ping})
+"""What a client may do that must say who it is, and has not."""
 
 
 class Connection(Member):
@@ -48,7 +53,6 @@ class Connection(Member):
         "address",
         "bytes_in",
         "close_sent",
-        "identity",
         "messages_in",
         "node",
         "opened_at",
@@ -70,6 +74,7 @@ class Connection(Member):
         super().__init__(f"{node.id}.{secrets.token_urlsafe(16)}", identity.user, writer)
         self.node = node
         self.identity = identity
+        self.is_admitted = identity.user is not None or node.settings.anonymous_is_allowed
         self.transport = transport
         self.address = address
         """Where the client is, as far as proxies are believed."""
@@ -96,6 +101,24 @@ class Connection(Member):
             caller = self.node.judge.caller(identity.user, identity.label, self.id, self.address, self.transport)
             self._caller = known = (identity, caller)
         return known[1]
+
+    @property
+    def is_listening(self) -> bool:
+        """Nobody hears broadcasts before it has said who it is, where it must."""
+        return self.is_admitted
+
+    def identified(self, identity: Identity) -> None:
+        """The client has said who it is, or has said it again."""
+        self.identity = identity
+        if not self.is_admitted:
+            self.is_admitted = True
+            if self.is_listening:
+                self.node.hub.listen(self)
+        self.node.expiry.watch(self)
+
+    def session_moved(self, tag: str) -> None:
+        """The Django session goes on under a key that only its tag is known of."""
+        self.identity = dataclasses.replace(self.identity, session=LiveSession(tag, key=None))
 
     def welcome(self) -> None:
         """Tell the client who it is here: the first push."""
@@ -217,6 +240,8 @@ class Connection(Member):
 
     async def _answer(self, command: Command) -> None:
         try:
+            if not self.is_admitted and type(command) not in BEFORE_IDENTITY:
+                raise Unauthorized("Say who you are first: `authenticate`.")
             reply = await self._handlers[type(command)](self, command)
         except CommandRefused as refusal:
             self.refuse(refusal, command.ref)

@@ -6,17 +6,29 @@ so that it overrides ``__call__``: no channel of its own, no dispatch with a thr
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
 
 from channels.consumer import AsyncConsumer
 
-from realtime.auth import Identity
+from realtime.auth import BadToken, Identity
 from realtime.connection import Connection
 from realtime.handlers import HANDLERS
-from realtime.middleware import header, identity_of, is_origin_allowed, remote_address
+from realtime.handlers.identify import identity_of_token
+from realtime.middleware import (
+    chosen_subprotocol,
+    forget_token,
+    header,
+    identity_of,
+    is_origin_allowed,
+    remote_address,
+    token_of,
+)
 from realtime.node import Node
 from realtime.probe import is_probe, serve_probe
-from realtime.protocol.errors import CommandRefused, Forbidden
+from realtime.protocol.closing import UNAUTHORIZED
+from realtime.protocol.errors import CommandRefused, Forbidden, Unavailable
 from realtime.runtime import Runtime, runtime
 from realtime.server import daphne_hooks, uvicorn_hooks
 from realtime.server.plain import PlainSocket
@@ -25,6 +37,10 @@ from realtime.tracking import ConnectionFacts
 
 RETRY_AFTER_SECONDS = 5
 ORIGIN = "origin"
+TOKEN = "token"
+IDENTITY = "identity"
+TURN_AWAY_SECONDS = 3.0
+"""A client whose token is not good, and that does not answer the close frame, is left to the server after that time."""
 
 
 class RealtimeConsumer(AsyncConsumer):
@@ -46,15 +62,11 @@ class RealtimeConsumer(AsyncConsumer):
             return
         address = remote_address(scope)
         try:
-            identity = await identity_of(scope)
-            await permit_connection(node, identity, address, "websocket")
-            await client.accept()
-        except CommandRefused as refusal:
-            process.instrument.connection_refused(refusal.code)
-            await client.deny(403 if isinstance(refusal, Forbidden) else 500)
-            return
+            identity = await _identify(node, scope, client, address)
         finally:
             node.occupancy.arrived()
+        if identity is None:
+            return
         connection = _connection(node, client, identity, address)
         opened(process, scope, connection, identity)
         try:
@@ -88,6 +100,48 @@ async def permit_connection(node: Node, identity: Identity, address: str, transp
     pending = node.judge.connect(node.judge.caller(identity.user, identity.label, "", address, transport))
     if pending is not None:
         await pending
+
+
+async def _identify(node: Node, scope: Scope, client: ClientSocket, address: str) -> Identity | None:
+    """Who the client is, and accept it; None for one that is not let in. Its origin has been looked at before."""
+    subprotocol, token = chosen_subprotocol(scope), token_of(scope, node.settings.token_query_parameter)
+    forget_token(scope)
+    try:
+        identity = await (session_identity(node, scope) if token is None else identity_of_token(node, token))
+        await permit_connection(node, identity, address, "websocket")
+    except Unavailable:
+        node.instrument.connection_refused(IDENTITY)
+        await client.deny(503, retry_after_seconds=RETRY_AFTER_SECONDS)
+        return None
+    except BadToken as error:
+        node.instrument.connection_refused(TOKEN)
+        node.refusals.refused(error.reason, address)
+        await client.accept(subprotocol)  # browsers show a close code, and no HTTP status
+        await _turn_away(client)
+        return None
+    except CommandRefused as refusal:
+        node.instrument.connection_refused(refusal.code)
+        await client.deny(403 if isinstance(refusal, Forbidden) else 500)
+        return None
+    await client.accept(subprotocol)
+    return identity
+
+
+async def session_identity(node: Node, scope: Scope) -> Identity:
+    """Who the cookie says the client is. Raises Unavailable when the session cannot be read."""
+    try:
+        return await identity_of(scope)
+    except Exception as error:  # whatever the database, the cache or their drivers raise
+        node.refusals.unavailable(error)
+        raise Unavailable() from error
+
+
+async def _turn_away(client: ClientSocket) -> None:
+    client.writer.close(UNAUTHORIZED)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(TURN_AWAY_SECONDS):
+            while await client.next() is not None:
+                pass
 
 
 def _connection(node: Node, client: ClientSocket, identity: Identity, address: str) -> Connection:

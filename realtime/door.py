@@ -87,6 +87,15 @@ def run(work: Coroutine[Any, Any, Result], seconds: float | None = None) -> Resu
         raise BackplaneUnavailable("the backplane did not answer in time") from error
 
 
+def begin(work: Coroutine[Any, Any, Result]) -> concurrent.futures.Future[Result]:
+    """Do it in the right loop without waiting for it. Raises RuntimeError when that loop is closed."""
+    try:
+        return asyncio.run_coroutine_threadsafe(work, _door.loop())
+    except RuntimeError:
+        work.close()
+        raise
+
+
 async def arun(work: Coroutine[Any, Any, Result], seconds: float | None = None) -> Result:
     """The async twin of ``run``."""
     loop = _door.loop()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from realtime.identity import ANONYMOUS
 from realtime.protocol.closing import CloseCode
 from realtime.protocol.envelope import ConnectionInfo
 from realtime.protocol.frames import FrameBatch
@@ -13,13 +14,17 @@ from realtime.server.writer import FrameWriter
 class Member:
     """A connection as the hub sees it. ``user`` is None while it is anonymous."""
 
-    __slots__ = ("id", "last_active", "rooms", "user", "writer")
+    __slots__ = ("id", "identity", "is_admitted", "last_active", "rooms", "user", "writer")
 
     def __init__(self, connection_id: str, user: str | None, writer: FrameWriter) -> None:
         self.id = connection_id
         self.user = user
         self.writer = writer
         self.rooms: dict[str, Room] = {}
+        self.identity = ANONYMOUS
+        """What its credential said."""
+        self.is_admitted = True
+        """False while it must say who it is: nothing is delivered to it, and nothing else is done for it."""
         self.last_active = 0.0
         """When the client last sent something; the monotonic clock, seconds."""
 
@@ -30,6 +35,9 @@ class Member:
     def notify(self, batch: FrameBatch) -> None:
         """Push something that concerns this member and some others."""
         self.writer.write(batch)
+
+    def session_moved(self, tag: str) -> None:
+        """The Django session that it came with goes on under another key."""
 
     @property
     def is_listening(self) -> bool:

@@ -13,6 +13,27 @@ MEMORY = "memory"
 """The reason of an eviction because memory was short; its close code is that of the evictions at capacity."""
 
 
+NOT_AUTHENTICATED = "not_authenticated"
+TOKEN_EXPIRED = "token_expired"
+SESSION_ENDED = "session_ended"
+USER_INACTIVE = "user_inactive"
+LOGGED_OUT = "logged_out"
+PASSWORD_CHANGED = "password_changed"
+SESSION_DELETED = "session_deleted"
+USER_DELETED = "user_deleted"
+UNAUTHORIZED_CAUSES = (
+    NOT_AUTHENTICATED,
+    TOKEN_EXPIRED,
+    SESSION_ENDED,
+    USER_INACTIVE,
+    LOGGED_OUT,
+    PASSWORD_CHANGED,
+    SESSION_DELETED,
+    USER_DELETED,
+)
+"""The reasons of an eviction with 4001: why the client is nobody, or no longer who it was."""
+
+
 class Instrument:
     """Records nothing; override what you need."""
 
@@ -27,6 +48,15 @@ class Instrument:
 
     def connection_evicted(self, close: CloseCode, reason: str = "") -> None:
         """The server decided to end a connection; ``reason``: why, where the name of the close code does not say it."""
+
+    def authentication_refused(self, reason: str) -> None:
+        """A token was not taken: "expired", "signature", …, "user" (not an active one), "other_user"."""
+
+    def session_check_failed(self) -> None:
+        """Sessions and users behind connections could not be looked up."""
+
+    def revocation_failed(self) -> None:
+        """Nodes could not be told that a session, or a user, is no longer good."""
 
     def command_handled(self, seconds: float, size: int) -> None:
         """A command of ``size`` bytes was handled, ``seconds`` from its arrival to the end of its handling."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from importlib import import_module
+from urllib.parse import parse_qs
 
 from realtime.auth import ANONYMOUS, Identity
 from realtime.logs import LineLimit
@@ -14,6 +14,11 @@ from realtime.server.socket import Scope
 logger = logging.getLogger("realtime.middleware")
 
 _refusals = LineLimit()
+
+SUBPROTOCOL = "realtime"
+"""What a client asks for that sends its token in the handshake, and all that it is answered."""
+TOKEN_SUBPROTOCOL = "token."
+"""Before the token, in another subprotocol beside that one."""
 
 
 def header(scope: Scope, name: bytes) -> str:
@@ -46,17 +51,37 @@ def remote_address(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
+def chosen_subprotocol(scope: Scope) -> str | None:
+    """The subprotocol that the server answers with: ours if it was asked for, and never the one with the token."""
+    return SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", ()) else None
+
+
+def token_of(scope: Scope, query_parameter: str) -> str | None:
+    """The token in the handshake: in a subprotocol, or in this field of the query, if it has a name."""
+    for offered in scope.get("subprotocols", ()):
+        if offered.startswith(TOKEN_SUBPROTOCOL):
+            return str(offered.removeprefix(TOKEN_SUBPROTOCOL))
+    if not query_parameter:
+        return None
+    values = parse_qs(scope.get("query_string", b"").decode("latin1")).get(query_parameter)
+    return values[-1] if values else None
+
+
+def forget_token(scope: Scope) -> None:
+    """It has been read: before the server writes its access log, and as long as the client stays."""
+    scope["subprotocols"] = []
+    scope["query_string"] = b""
+
+
 async def identity_of(scope: Scope) -> Identity:
     """The user of the Django session in the cookie; without a cookie anonymous, and no database query."""
-    from channels.auth import get_user
+    from channels.db import database_sync_to_async
     from django.conf import settings
     from django.http import parse_cookie
 
     key = parse_cookie(header(scope, b"cookie")).get(settings.SESSION_COOKIE_NAME)
     if not key:
         return ANONYMOUS
-    session = import_module(settings.SESSION_ENGINE).SessionStore(key)
-    user = await get_user({"session": session})  # type: ignore[typeddict-item]  # all that it reads
-    if not user.is_authenticated or not user.is_active:
-        return ANONYMOUS
-    return Identity(user=str(user.pk), label=user.get_username())
+    from realtime.sessions import read_session
+
+    return await database_sync_to_async(read_session)(key)

@@ -4,7 +4,8 @@ It publishes for its connections, delivers what comes back, and keeps the table 
 ``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
 backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``orders`` and
 ``inquiries`` (what Django code asks of nodes, and the answers), ``streams`` (requests carried between nodes),
-``inbound`` (sorts what arrives), ``occupancy`` (who may come and must go), ``judge`` (what clients may do),
+``inbound`` (sorts what arrives), ``occupancy`` (who may come and must go), ``expiry`` (whose credential ends),
+``judge`` (what clients may do),
 ``meter`` (its figures).
 """
 
@@ -21,6 +22,7 @@ from realtime import __version__
 from realtime.conf import Settings
 from realtime.delivery import Deliverer
 from realtime.exceptions import BackplaneUnavailable
+from realtime.expiry import Expiry
 from realtime.hub import Hub, Member, Room
 from realtime.inbound import Inbound
 from realtime.inquiries import Inquiries
@@ -56,6 +58,7 @@ from realtime.protocol.names import (
     node_id_of,
 )
 from realtime.receipts import Receipts
+from realtime.refusals import Refusals
 from realtime.server.writer import nobody
 from realtime.signals import SignalQueue, joined, left
 from realtime.stamp import Stamp
@@ -97,6 +100,8 @@ class Node:
         self.hub = Hub()
         self.tasks = TaskGroup(self._task_failed)
         self.occupancy = Occupancy(self.id, self.hub, settings, instrument, self.tasks, clock)
+        self.expiry = Expiry(self.id, self.hub, settings, instrument, self.tasks, clock)
+        self.refusals = Refusals(self.id, instrument, clock)
         self.receipts = Receipts(settings.receipt_timeout_seconds)
         self.subscriptions = Subscriptions(backplane, self.tasks)
         self.deliverer = Deliverer(instrument, settings.deliver_slice_ms / 1000)
@@ -182,6 +187,7 @@ class Node:
         self.tasks.start("judge", self.neighbours.judge())
         self.tasks.start("backlogs", self._look_at_backlogs())
         self.occupancy.start()
+        self.expiry.start()
         self.tasks.start("loop watch", self.meter.watch_loop())
 
     def drain(self) -> None:
@@ -190,7 +196,18 @@ class Node:
         self._on_heartbeat(self.heartbeat())
 
     def _task_failed(self, name: str) -> None:
-        if name in ("heartbeat", "judge", "backlogs", "restore", "idle", "memory", "evictions", "socketio"):
+        if name in (
+            "heartbeat",
+            "judge",
+            "backlogs",
+            "restore",
+            "idle",
+            "memory",
+            "evictions",
+            "socketio",
+            "expiry",
+            "sessions",
+        ):
             logger.critical("node_failed node=%s task=%s", self.id, name)
             self._lifecycle = "failed"  # readiness is red for good: the supervisor or operator must restart it
 
@@ -281,6 +298,7 @@ class Node:
         """A connection is accepted; on return its user's private messages come here."""
         self.hub.add(member)
         member.writer.on_backlog = lambda: self._backlog_grew(member)
+        self.expiry.watch(member)
         if member.user is not None:
             await self._hold(group_of_user(member.user))
 
@@ -298,6 +316,7 @@ class Node:
         for name in list(member.rooms):
             self.leave(member, name)
         self.hub.remove(member)
+        self.expiry.forget(member)
         member.writer.on_backlog = nobody  # it holds the member, which holds the writer
         self._backlogged.pop(member.id, None)
         if member.user is not None:
@@ -395,5 +414,6 @@ class Node:
         self._on_heartbeat(self.heartbeat())
         self.neighbours.announce(was_interrupted=True)
         self.members.ask_again()
+        self.expiry.ask_all()
         if gap is None or gap:
             self.missed.tell(gap)

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from realtime.instrument import UNAUTHORIZED_CAUSES
 from realtime.protocol import codec
-from realtime.protocol.closing import BadClose, CloseCode, ordered_close
+from realtime.protocol.closing import UNAUTHORIZED, BadClose, CloseCode, ordered_close
 from realtime.protocol.envelope import (
     Answer,
     Disconnect,
@@ -30,7 +31,7 @@ from realtime.protocol.envelope import (
 )
 from realtime.protocol.frames import FrameBatch
 from realtime.protocol.messages import Left
-from realtime.protocol.names import user_of_recipient
+from realtime.protocol.names import NOBODY, user_of_recipient
 
 if TYPE_CHECKING:
     from realtime.hub import Member
@@ -129,35 +130,47 @@ class Orders:
     # -- actions -----------------------------------------------------------------------------------------------------
 
     async def _disconnect(self, order: Disconnect) -> None:
+        is_revoked = order.cause in UNAUTHORIZED_CAUSES
         try:
-            close = ordered_close(order.code, order.reason)
+            close = UNAUTHORIZED if is_revoked else ordered_close(order.code, order.reason)
         except BadClose as error:
             self._node.instrument.envelope_unreadable()  # a publisher of its own did not ask `ordered_close`
             self._answer(order, refusal=str(error))
             return
-        user = user_of_recipient(order.to)
-        hub = self._node.hub
-        if user is None:
-            member = hub.connections.get(order.to)
-            members = [] if member is None else [member]
-        else:
-            members = list(hub.users.get(user, {}).values())
+        members = self._meant_by(order)
+        if order.moved is not None:
+            for member in members:
+                member.session_moved(order.moved)
+            self._answer(order, total=0)
+            return
         closed = 0
         for part in _parts(members, CLOSE_SLICE):
             if closed:
                 await asyncio.sleep(0)
-            closed += sum(self._evict(member, close) for member in part)
+            closed += sum(self._evict(member, close, order.cause if is_revoked else "") for member in part)
         logger.info(
-            "disconnected node=%s to=%s code=%d reason=%r connections=%d",
-            self._node.id, order.to, close.code, close.reason, closed,
+            "disconnected node=%s to=%s code=%d reason=%r cause=%r connections=%d",
+            self._node.id, order.to, close.code, close.reason, order.cause, closed,
         )  # fmt: skip
         self._answer(order, total=closed)
 
-    def _evict(self, member: Member, close: CloseCode) -> bool:
+    def _meant_by(self, order: Disconnect) -> list[Member]:
+        """The connections here that an order to disconnect is about."""
+        user = user_of_recipient(order.to)
+        hub = self._node.hub
+        if user is None:
+            member = hub.connections.get(order.to)
+            return [] if member is None else [member]
+        members = list(hub.users.get(user, {}).values())
+        if order.session is not None:
+            members = [member for member in members if _tag_of(member) == order.session]
+        return [member for member in members if _tag_of(member) not in order.spare]
+
+    def _evict(self, member: Member, close: CloseCode, cause: str) -> bool:
         if member.writer.is_closing:
             return False
         member.evict(close)
-        self._node.instrument.connection_evicted(close)
+        self._node.instrument.connection_evicted(close, cause)
         return True
 
     def _remove(self, order: Remove) -> None:
@@ -201,6 +214,10 @@ class Orders:
 
     def _answer(self, order: Order, **fields: object) -> asyncio.Future[int | None]:
         node = self._node
+        if order.reply_to == NOBODY:
+            nobody: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
+            nobody.set_result(0)
+            return nobody
         answer = Answer(
             v=node.version,
             node=node.id,
@@ -209,6 +226,11 @@ class Orders:
             is_settled=time.time() - node.started_at >= node.settings.heartbeat_seconds,
         )
         return node.answer(order.reply_to, msgspec.structs.replace(answer, **fields))
+
+
+def _tag_of(member: Member) -> str | None:
+    session = member.identity.session
+    return None if session is None else session.tag
 
 
 async def first_names(names: Collection[str], limit: int, after: str = "", prefix: str = "") -> tuple[list[str], int]:

@@ -173,11 +173,20 @@ class Order(Envelope, frozen=True):
 
 
 class Disconnect(Order, frozen=True, tag="disconnect"):
-    """End a connection, or with ``user:<id>`` all of a user's, with this code and reason."""
+    """End a connection, or with ``user:<id>`` all of a user's, with this code and reason.
+
+    Of a user's only those of one Django session, if ``session`` has its tag; not those of the sessions in ``spare``.
+    With ``moved`` nobody is closed: the connections of ``session`` are of this one from now on. ``cause``: why the
+    credential is no longer good. A node that does not know these fields closes all of the user's.
+    """
 
     to: str
     code: int
     reason: str = ""
+    session: str | None = None
+    spare: list[str] = []
+    moved: str | None = None
+    cause: str = ""
 
 
 class Remove(Order, frozen=True, tag="remove"):

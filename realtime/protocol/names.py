@@ -16,6 +16,9 @@ GROUP_PREFIX = "rt."
 ROOM_MAX_CHARACTERS = 64
 USER_PREFIX = "user:"
 
+NOBODY = "rt.nobody"
+"""The channel that an order names which is not to be answered; nobody listens to it."""
+
 MAIN_NAMESPACE = "/"
 
 _PLAIN_ROOM = re.compile(r"[A-Za-z0-9_.-]{1,64}")

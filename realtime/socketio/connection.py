@@ -9,14 +9,15 @@ from typing import Any
 
 import msgspec
 
-from realtime.auth import BadToken, Identity, read_token, signing_keys
+from realtime.auth import Identity
 from realtime.connection import UNANSWERED_MAX, Connection
 from realtime.exceptions import BackplaneUnavailable
 from realtime.handlers import HANDLERS
+from realtime.handlers.identify import identify
 from realtime.node import Node
 from realtime.protocol import socketio
 from realtime.protocol.closing import POLICY_VIOLATION, TOO_BIG, CloseCode
-from realtime.protocol.errors import CommandRefused, InternalError, TooLarge, Unavailable
+from realtime.protocol.errors import CommandRefused, InternalError, TooLarge, Unauthorized, Unavailable
 from realtime.protocol.frames import BinaryMessage, FrameBatch
 from realtime.protocol.messages import Missed, Outbound, Ref, Reply
 from realtime.protocol.names import MAIN_NAMESPACE, room_in_namespace, split_room
@@ -161,11 +162,11 @@ class SocketIOConnection(Connection):
         except ConnectionRefused as refusal:
             self.node.instrument.connection_refused("namespace")
             self.emit_packets([socketio.connect_error(name, refusal.message, refusal.data)])
+        except (BackplaneUnavailable, Unavailable):
+            self.emit_packets([socketio.connect_error(name, "Try again later", {"code": "unavailable"})])
         except CommandRefused as refused:
             self.node.instrument.connection_refused(refused.code)
             self.emit_packets([socketio.connect_error(name, refused.message, {"code": refused.code})])
-        except BackplaneUnavailable:
-            self.emit_packets([socketio.connect_error(name, "Try again later", {"code": "unavailable"})])
         except Exception:
             logger.exception("handler_failed connection=%s namespace=%r", self.id, name)
             self.node.instrument.handler_failed()
@@ -174,18 +175,15 @@ class SocketIOConnection(Connection):
             await self._call_all(namespace.connect, client, auth)
 
     async def _identify(self, auth: dict[str, Any]) -> None:
+        """By the token, if there is one. Whoever is nobody then, and may not be, is refused."""
         token = auth.get("token")
-        if not isinstance(token, str) or token.count(".") != 2:
-            return  # what else a project calls a token is its own affair
         try:
-            identity = read_token(token, signing_keys(self.node.settings))
-        except BadToken as error:
-            raise ConnectionRefused(f"The token is not valid: {error}.", {"code": "unauthorized"}) from error
-        if identity.user is None or self.user not in (None, identity.user):
-            raise ConnectionRefused("This connection belongs to another user.", {"code": "unauthorized"})
-        if self.user is None:
-            await self.node.identify(self, identity.user)
-        self.identity = identity
+            if isinstance(token, str) and token.count(".") == 2:  # what else is called a token is the project's affair
+                await identify(self, token)
+            elif not self.is_admitted:
+                raise Unauthorized("Say who you are: a session's cookie, or `auth: {token}`.")
+        except Unauthorized as error:
+            raise ConnectionRefused(error.message, {"code": error.code}) from error
 
     async def _enter_namespace(self, name: str, client: Client) -> None:
         if name != MAIN_NAMESPACE:

@@ -7,11 +7,20 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from realtime.auth import Identity
-from realtime.consumers import ORIGIN, RETRY_AFTER_SECONDS, admitting_node, client_socket, opened
-from realtime.middleware import identity_of, is_origin_allowed, remote_address
+from realtime.consumers import (
+    IDENTITY,
+    ORIGIN,
+    RETRY_AFTER_SECONDS,
+    admitting_node,
+    client_socket,
+    opened,
+    session_identity,
+)
+from realtime.middleware import is_origin_allowed, remote_address
 from realtime.node import Node
 from realtime.protocol import engineio
 from realtime.protocol.engineio import Refusal, Refused, Request, Transport
+from realtime.protocol.errors import Unavailable
 from realtime.protocol.names import node_of_session
 from realtime.runtime import Runtime, runtime
 from realtime.server.socket import ClientSocket, Receive, Scope, Send
@@ -123,7 +132,7 @@ class SocketIOServer:
     async def _open_polling(self, home: Home, scope: Scope) -> Answer:
         _admit(home.process, scope)
         try:
-            identity = await identity_of(scope)
+            identity = await _identity(home.node, scope)
         finally:
             home.node.occupancy.arrived()
         session = await self._open(home, scope, identity, Transport.POLLING)
@@ -176,7 +185,7 @@ class SocketIOServer:
     async def _serve(self, home: Home, scope: Scope, client: ClientSocket) -> None:
         _admit(home.process, scope)
         try:
-            identity = await identity_of(scope)
+            identity = await _identity(home.node, scope)
             await client.accept()
         finally:
             home.node.occupancy.arrived()
@@ -234,6 +243,15 @@ def _admit(process: Runtime, scope: Scope) -> None:
     if isinstance(node, str):
         process.instrument.connection_refused(node)
         raise Refused(Refusal.FORBIDDEN if node == ORIGIN else Refusal.UNAVAILABLE)
+
+
+async def _identity(node: Node, scope: Scope) -> Identity:
+    """Who the cookie says the client is. Raises Refused."""
+    try:
+        return await session_identity(node, scope)
+    except Unavailable:
+        node.instrument.connection_refused(IDENTITY)
+        raise Refused(Refusal.UNAVAILABLE) from None
 
 
 def _other_node(home: Home, session_id: str) -> str:
