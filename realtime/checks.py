@@ -127,8 +127,8 @@ def missing_middleware() -> Problem | None:
     if "realtime.revocation.RevocationMiddleware" in settings.MIDDLEWARE:
         return None
     return (
-        "MIDDLEWARE has no realtime.revocation.RevocationMiddleware: a session that gets another key, as after a login"
-        " or a change of the password, loses its connections.",
+        "MIDDLEWARE has no realtime.revocation.RevocationMiddleware: a session that gets another key, as when it"
+        " changes its password, loses its connections.",
         'Add "realtime.revocation.RevocationMiddleware" right after Django\'s SessionMiddleware.',
     )
 
