@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable
 
 from realtime.instrument import Instrument
@@ -11,7 +12,8 @@ from realtime.instrument import Instrument
 logger = logging.getLogger("realtime.auth")
 
 LOG_SECONDS = 1.0
-"""One line at most in that time; it says how many there were since the line before."""
+"""One line for each reason at most in that time; it says how many there were since the line before."""
+UNAVAILABLE = "unavailable"
 
 
 class Refusals:
@@ -21,22 +23,22 @@ class Refusals:
         self._node_id = node_id
         self._instrument = instrument
         self._clock = clock
-        self._since = 0  # since the last line
-        self._logged_at = float("-inf")
+        self._since: Counter[str] = Counter()  # by reason, since its last line
+        self._logged_at: dict[str, float] = {}  # by reason: there are a dozen
 
     def refused(self, reason: str, where: str, user: str | None = None) -> None:
         """A token was not taken. ``where``: the connection, or the address of a client that is not let in."""
         self._instrument.authentication_refused(reason)
-        self._log("authentication_refused node=%s from=%s user=%s reason=%s count=%d", where, user, reason)
+        self._log(reason, "authentication_refused node=%s from=%s user=%s reason=%s count=%d", where, user, reason)
 
     def unavailable(self, error: Exception) -> None:
         """Nobody can say who a client is: the database or the store of sessions does not answer."""
         self._instrument.session_check_failed()
-        self._log("identity_unavailable node=%s error=%r count=%d", f"{type(error).__name__}: {error}")
+        self._log(UNAVAILABLE, "identity_unavailable node=%s error=%r count=%d", f"{type(error).__name__}: {error}")
 
-    def _log(self, line: str, *fields: object) -> None:
-        self._since += 1
+    def _log(self, reason: str, line: str, *fields: object) -> None:
+        self._since[reason] += 1
         now = self._clock()
-        if now - self._logged_at >= LOG_SECONDS:
-            logger.warning(line, self._node_id, *fields, self._since)
-            self._since, self._logged_at = 0, now
+        if now - self._logged_at.get(reason, float("-inf")) >= LOG_SECONDS:
+            logger.warning(line, self._node_id, *fields, self._since[reason])
+            self._since[reason], self._logged_at[reason] = 0, now

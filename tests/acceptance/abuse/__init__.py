@@ -12,4 +12,7 @@ how an attack is written.
 | peer vanished; half closed | `test_vanished.py` |
 | random mutations of valid messages; raw bytes after the handshake; for Socket.IO too | `test_mutations.py` |
 | Redis hung, killed, flushed while attacked | `test_outage.py` |
+| token expired, refreshed, of another user, wrong key, `alg: none`, future `nbf` | `test_tokens.py` |
+| logout, password, deactivation on another node | `test_sessions_end.py` |
+| upgrade and never authenticate; authenticate twice | `test_unauthenticated.py` |
 """
