@@ -76,6 +76,8 @@ class Expiry:
 
     def watch(self, member: Member) -> None:
         """A connection is there, or has another credential than before."""
+        if member.id not in self._hub.connections:
+            return  # it went away while its credential was looked at
         name, ends = member.id, member.identity.expires_at
         if not member.is_admitted:
             self._schedule.set(name, self._clock() + self._settings.authenticate_seconds)

@@ -150,7 +150,7 @@ async def test_a_token_in_the_handshake(house: House, connect: Connect, way: str
     without = await connect(node.url)
     assert without.connection.subprotocol is None
     for part_of_it in good.split(".")[1:]:
-        assert part_of_it not in node.log.replace(f"?token={good}", "").replace(f"&access_token={good}", "")
+        assert part_of_it not in node.log
     assert_no_traceback(house.cluster)
 
 
