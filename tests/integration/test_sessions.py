@@ -38,7 +38,7 @@ def _database(sqlite_file: Path) -> None:
     """Each test has an empty one."""
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def pending() -> Iterator[PendingRevocations]:
     """What would be told at the end of a request."""
     pending = PendingRevocations()
