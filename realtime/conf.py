@@ -235,7 +235,7 @@ class Settings:
     token_audience: str = _setting("", "the `aud` that tokens must have (empty: they must have none)")
     token_issuer: str = _setting("", "the `iss` that tokens must have (empty: any or none)")
     token_leeway_seconds: float = _setting(
-        5.0, "how far the clock of who issues tokens may differ from ours", unit="s", most=300
+        5.0, "how far the clock of who issues tokens may be ahead of ours", unit="s", most=300
     )
     token_grace_seconds: float = _setting(
         30.0, "how long a client whose token has expired may take to send a new one", unit="s", most=3600

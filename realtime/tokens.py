@@ -94,7 +94,8 @@ class Claims:
 class TokenRules:
     """Which tokens are valid: signed with one of ``keys`` (newest first), for ``audience``, by ``issuer``.
 
-    A token that names an audience is refused where none is set: it was made for somebody else.
+    A token that names an audience is refused where none is set: it was made for somebody else. The leeway is for tokens
+    that have not begun; when one ends it ends.
     """
 
     keys: tuple[TokenKey, ...]
@@ -159,6 +160,8 @@ class TokenRules:
         user, expires_at = claims["sub"], float(claims["exp"])
         if not (1 <= len(user) <= USER_MAX_CHARACTERS and user.isprintable()) or not math.isfinite(expires_at):
             raise BadToken("claims", "Its claims are not usable.")
+        if expires_at <= time.time():  # the leeway is for what has not begun
+            raise BadToken("expired", "Signature has expired.")
         return Claims(user, expires_at)
 
 
