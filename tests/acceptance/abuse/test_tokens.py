@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -203,7 +204,14 @@ async def test_nobody_can_order_what_code_orders(house: House, connect: Connect)
     await victim.do("authenticate", token=token(ben))
     await client.join("forgery")
     await victim.join("forgery")
-    order = {"to": f"user:{ben}", "code": 4001, "cause": "logged_out", "request": "1", "reply_to": "x", "v": 1}
+    order: dict[str, Any] = {
+        "to": f"user:{ben}",
+        "code": 4001,
+        "cause": "logged_out",
+        "request": "1",
+        "reply_to": "x",
+        "v": 1,
+    }
     for kind in ("disconnect", "remove", "drain", "question", "goodbye", "heartbeat", "private_envelope"):
         assert (await client.ask(kind, **order))["code"] == "unknown_type"
     await client.do(
