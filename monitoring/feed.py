@@ -41,7 +41,11 @@ async def feed(scope: Scope, receive: Receive, send: Send) -> None:
     runtime().proxies.settle(scope)
     query = dict(parse_qsl(scope["query_string"].decode("latin1")))
     fragment = FRAGMENTS.get(query.pop("page", ""))
-    if fragment is None or not is_origin_allowed(scope, runtime().origin_rules):
+    if not is_origin_allowed(scope, runtime().origin_rules):
+        runtime().instrument.connection_refused("origin")
+        await send_denial(scope, send, 403, [])
+        return
+    if fragment is None:
         await send_denial(scope, send, 403, [])
         return
     if not await _may_see(scope, fragment):

@@ -27,6 +27,7 @@ PRODUCTION = {
     "REALTIME_ALLOWED_ORIGINS": "https://shop.example",
 }
 REFUSED = (400, 403)  # servers refuse by themselves what is no header at all
+FEED = b"/admin/feed/?page=cluster"
 POLLING = b"/socket.io/?EIO=4&transport=polling"
 WEBSOCKETS = (b"/ws/", b"/ws", b"/socket.io/?EIO=4&transport=websocket")
 
@@ -120,7 +121,7 @@ def test_a_foreign_page_is_refused(node: DaphneNode, page: Page) -> None:
     answer = knock(node, POLLING, page)
     assert answer.status in REFUSED
     assert answer.header(b"access-control-allow-origin") is None
-    assert knock(node, b"/admin/feed/?page=cluster", page).status in REFUSED
+    assert knock(node, FEED, page).status in REFUSED
 
 
 @pytest.mark.parametrize("page", OURS, ids=lambda page: page.name)
@@ -134,8 +135,9 @@ def test_a_page_of_ours_may(node: DaphneNode, page: Page) -> None:
 def test_the_cause_is_named(node: DaphneNode) -> None:
     """A flood of foreign pages is counted, and is some lines of the log that say which and why."""
     before, log = refused(node), len(node.log)
-    for _ in range(60):
-        assert knock(node, b"/ws/", FOREIGN[0]).status == 403
+    for _ in range(12):
+        for target in (*WEBSOCKETS, POLLING, FEED):
+            assert knock(node, target, FOREIGN[0]).status == 403
     assert refused(node) == before + 60
     lines = [line for line in node.log[log:].splitlines() if "origin_refused" in line]
     assert len(lines) < 40
