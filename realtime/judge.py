@@ -54,7 +54,7 @@ class Judge:
         self._instrument = instrument
         self._clock = clock
         self._refusals = {action: LineLimit() for action in QUESTIONS}
-        self._failures = LineLimit(most=3)
+        self._failures = LineLimit(most=1)
 
     def caller(self, user: str | None, label: str, connection: str, address: str, transport: str) -> Caller:
         """Whoever asks, as the class sees it."""

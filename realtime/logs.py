@@ -61,7 +61,7 @@ class LineLimit:
 
     __slots__ = ("_begun", "_left_out", "_most", "_seconds", "_written")
 
-    def __init__(self, most: int = 10, seconds: float = 10.0) -> None:
+    def __init__(self, most: int = 3, seconds: float = 2.0) -> None:
         self._most = most
         self._seconds = seconds
         self._begun = float("-inf")

@@ -68,7 +68,7 @@ async def test_plain_clients_are_judged(node: DaphneNode, connect: Connect) -> N
     log = len(node.log)
     for _ in range(30):
         assert await code(client, "private", to="user:0", data=1) == "internal_error"
-    assert 1 <= node.log[log:].count("ZeroDivisionError: ") <= 6  # 3 in ten seconds
+    assert 1 <= node.log[log:].count("ZeroDivisionError: ") <= 15  # one in two seconds
     assert f"permissions_failed action=may_send_private what='user:0' user='7' connection={client.id}" in node.log
 
 

@@ -169,7 +169,7 @@ async def test_refusals_are_logged_within_a_bound(start: Start, caplog: pytest.L
         with caplog.at_level(logging.INFO, logger="realtime.judge"):
             for number in range(200):
                 assert await client.code(type="join", room=f"r{number}") == "forbidden"
-        assert 10 <= sum("permission_refused" in line for line in caplog.text.splitlines()) < 100
+        assert 3 <= sum("permission_refused" in line for line in caplog.text.splitlines()) < 100
         assert process.instrument.refused == ["forbidden"] * 200
 
 

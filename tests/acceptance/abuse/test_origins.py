@@ -139,7 +139,7 @@ def test_the_cause_is_named(node: DaphneNode) -> None:
         for target in (*WEBSOCKETS, POLLING, FEED):
             assert knock(node, target, FOREIGN[0]).status == 403
     assert refused(node) == before + 60
-    assert node.log[log:].count("origin_refused") < 40  # ten in ten seconds
+    assert node.log[log:].count("origin_refused") < 60  # three in two seconds
     assert "reason='another site' origin='https://evil.example' scheme=" in node.log
 
 
