@@ -2,7 +2,7 @@
 #
 #   make run     the cluster on this machine: a backplane, three nodes, a balancer in front
 #   make test    the whole suite                 make test-all   with the slow ones
-#   make unit    the fast, pure part             make check      format, lint, types, imports, migrations
+#   make unit    the fast, pure part             make check      format, lint, types, imports, migrations, dependencies
 #   make bench   the published numbers           make bench-quick
 #   make wheel   the distributions, in dist/: what other projects install
 #   make soak    three nodes under everything that goes wrong, for SOAK_SECONDS (300)
@@ -58,6 +58,7 @@ check: environment
 	$(VENV)/bin/lint-imports
 	$(PYTHON) manage.py makemigrations --check --dry-run
 	$(PYTHON) manage.py check --fail-level WARNING
+	$(PYTHON) -m devtools.audit
 
 format: environment
 	$(VENV)/bin/ruff check --fix-only .

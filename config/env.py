@@ -2,13 +2,15 @@
 
 Each function reads one variable and returns a value of one type. A value that cannot be used raises
 `ImproperlyConfigured` with one line that names the variable, which stops the start. Values that may hold a
-secret are never repeated. An empty variable counts as one that is not set.
+secret are never repeated. An empty variable counts as one that is not set. A secret may be in a file that
+`NAME_FILE` names instead.
 """
 
 import importlib.util
 import math
 import os
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -59,10 +61,24 @@ KAFKA = ("kafka", "kafka+ssl")
 SEVERAL_HOSTS = (*KAFKA, *addresses.SENTINEL_SCHEMES)
 """Their URLs name several hosts, separated by commas."""
 
+IN_FILE = "_FILE"
+SECRET_FILE_BYTES = 65_536
+KEY_CHARACTERS = 32  # a key is hashed once, not stretched: a short one can be guessed
+
 
 def text(name: str, default: str = "") -> str:
     """A string, without surrounding white space."""
     return os.environ.get(name, "").strip() or default
+
+
+def secret(name: str, default: str = "") -> str:
+    """The same, or what is in the file that `NAME_FILE` names."""
+    path = text(name + IN_FILE)
+    if not path:
+        return text(name, default)
+    if text(name):
+        raise _refuse(name, f"and {name + IN_FILE} are both set; which of them holds?")
+    return _from_file(name + IN_FILE, path)
 
 
 def choice(name: str, default: str, allowed: Collection[str]) -> str:
@@ -97,12 +113,20 @@ def number(name: str, default: float) -> float:
 
 def words(name: str, default: Collection[str] = ()) -> list[str]:
     """A list, separated by commas."""
-    return [word.strip() for word in text(name).split(",") if word.strip()] or list(default)
+    return _split(text(name)) or list(default)
 
 
-def required(name: str, *, when: str, example: str) -> str:
+def keys(name: str) -> list[str]:
+    """Secret keys, separated by commas, the newest first."""
+    found = _split(secret(name))
+    if any(len(key) < KEY_CHARACTERS for key in found):
+        raise _refuse(name, f"has a key under {KEY_CHARACTERS} characters; make one with: openssl rand -base64 32")
+    return found
+
+
+def required(name: str, *, when: str, example: str, is_secret: bool = False) -> str:
     """A string that must be there; `when` says why, `example` how to set it."""
-    value = text(name)
+    value = secret(name) if is_secret else text(name)
     if not value:
         raise _refuse(name, f"must be set when {when}, for example {name}={example}")
     return value
@@ -111,7 +135,7 @@ def required(name: str, *, when: str, example: str) -> str:
 def database(name: str, *, default: str) -> dict[str, Any]:
     """Django's settings for one database, from its URL."""
     try:
-        settings = dict(dj_database_url.parse(text(name, default)))
+        settings = dict(dj_database_url.parse(secret(name, default)))
     except (ValueError, dj_database_url.UnknownSchemeError, dj_database_url.ParseError):
         # The library's message repeats the URL, which may hold a password.
         raise _refuse(name, f"is not a database URL; {DATABASE_EXAMPLE}") from None
@@ -120,9 +144,12 @@ def database(name: str, *, default: str) -> dict[str, Any]:
     return settings
 
 
-def channel_layers(name: str, *, default: str, prefix: str) -> dict[str, Any]:
-    """Django's CHANNEL_LAYERS, from one backplane URL or several (shards), separated by commas."""
-    urls = _backplane_urls(words(name, [default]))
+def channel_layers(name: str, *, default: str, prefix: str, encryption_keys: Collection[str] = ()) -> dict[str, Any]:
+    """Django's CHANNEL_LAYERS, from one backplane URL or several (shards), separated by commas.
+
+    With keys, everything that leaves the process is encrypted by the first of them.
+    """
+    urls = _backplane_urls(_split(secret(name, default)))
     schemes = {_backplane_scheme(name, url) for url in urls}
     layers = {LAYERS[scheme] for scheme in schemes}
     if len(layers) > 1 or ("memory" in schemes and len(urls) > 1):
@@ -132,20 +159,48 @@ def channel_layers(name: str, *, default: str, prefix: str) -> dict[str, Any]:
     layer: dict[str, Any] = {"BACKEND": layers.pop()}
     if "memory" not in schemes:
         layer["CONFIG"] = {"hosts": urls, "prefix": prefix}
+        if encryption_keys:
+            layer["CONFIG"]["symmetric_encryption_keys"] = list(encryption_keys)
     return {"default": layer}
 
 
-def settings_by_type(kinds: Mapping[str, Any], *, prefix: str, renamed: Mapping[str, str]) -> dict[str, Any]:
+def settings_by_type(
+    kinds: Mapping[str, Any], *, prefix: str, renamed: Mapping[str, str], secrets: Collection[str] = ()
+) -> dict[str, Any]:
     """The values of those settings that the environment sets, by setting.
 
     `kinds` has the type of each setting. A setting's variable is `prefix` and its name, unless `renamed`
     has another. A variable with the prefix that names no setting is refused: it is most likely misspelt.
+    Those in `secrets` may be in a file.
     """
     variables = {name: renamed.get(name, prefix + name) for name in kinds}
+    known = {*variables.values(), *(variables[name] + IN_FILE for name in secrets)}
     for variable in sorted(os.environ):
-        if variable.startswith(prefix) and variable not in variables.values():
+        if variable.startswith(prefix) and variable not in known:
             raise _refuse(variable, "is not a setting; docs/settings.md lists them")
-    return {name: _READERS[kinds[name]](variable) for name, variable in variables.items() if text(variable)}
+    return {
+        name: (_SECRET_READERS if name in secrets else _READERS)[kinds[name]](variable)
+        for name, variable in variables.items()
+        if text(variable) or (name in secrets and text(variable + IN_FILE))
+    }
+
+
+def _split(value: str) -> list[str]:
+    return [word.strip() for word in value.split(",") if word.strip()]
+
+
+def _from_file(variable: str, path: str) -> str:
+    """What is in the file, without surrounding white space."""
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            value = file.read(SECRET_FILE_BYTES).strip()
+    except OSError as error:
+        raise _refuse(variable, f"names a file that cannot be read: {error.strerror}") from None
+    except ValueError:  # not UTF-8, or a path that can be none
+        raise _refuse(variable, "names a file that is no text") from None
+    if not value:
+        raise _refuse(variable, "names a file that is empty")
+    return value
 
 
 def _converted(name: str, default: T, convert: Callable[[str], T], wanted: str) -> T:
@@ -227,4 +282,9 @@ _READERS: dict[Any, Callable[[str], Any]] = {
     float: lambda name: number(name, 0.0),
     str: text,
     tuple[str, ...]: lambda name: tuple(words(name)),
+}
+
+_SECRET_READERS: dict[Any, Callable[[str], Any]] = {
+    str: secret,
+    tuple[str, ...]: lambda name: tuple(_split(secret(name))),
 }

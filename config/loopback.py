@@ -7,18 +7,17 @@ one.
 
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from ipaddress import IPv6Address, ip_address
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
+
+from realtime.peers import Scope, first_stranger
 
 logger = logging.getLogger(__name__)
 
-Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-PROXY_HEADERS = frozenset({b"x-forwarded-for", b"x-real-ip"})
 WARNING_INTERVAL_SECONDS = 60.0
 ADVICE = "DEBUG is on, so only loopback peers are served; set DJANGO_DEBUG=0 to serve others"
 
@@ -50,36 +49,12 @@ class LoopbackOnly:
             logger.warning("peer_refused peer=%r reason=%r", stranger, ADVICE)
 
 
-def first_stranger(scope: Scope) -> str | None:
-    """The first address on the request's way that is not loopback, or None."""
-    for address in _addresses(scope):
-        if not is_loopback(address):
-            return address
-    return None
-
-
-def is_loopback(address: str) -> bool:
-    """Whether the text is a loopback address; what cannot be read is not."""
-    try:
-        parsed = ip_address(address)
-    except ValueError:
-        return False
-    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
-        return parsed.ipv4_mapped.is_loopback
-    return parsed.is_loopback
-
-
-def _addresses(scope: Scope) -> Iterable[str]:
-    client = scope.get("client")
-    if client:  # a peer on a Unix socket has no address
-        yield str(client[0])
-    for name, value in scope.get("headers", ()):
-        if name.lower() in PROXY_HEADERS:
-            yield from (part.strip() for part in value.decode("latin-1").split(",") if part.strip())
-
-
 async def _forbid(send: Send) -> None:
     body = f"{ADVICE}.\n".encode()
-    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", str(len(body)).encode())]
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+    ]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": body})

@@ -16,13 +16,13 @@ DEBUG = env.flag("DJANGO_DEBUG", default=True)
 DEMO = env.flag("DEMO", default=DEBUG)
 
 if DEBUG:
-    SECRET_KEY = env.text("DJANGO_SECRET_KEY", "insecure-development-key-for-loopback-only-0123456789")
+    SECRET_KEY = env.secret("DJANGO_SECRET_KEY", "insecure-development-key-for-loopback-only-0123456789")
     ALLOWED_HOSTS = env.words("DJANGO_ALLOWED_HOSTS", ["localhost", ".localhost", "127.0.0.1", "[::1]"])
 else:
     _why = "DJANGO_DEBUG=0"
     env.required("DJANGO_ALLOWED_HOSTS", when=_why, example="chat.example.com")
     ALLOWED_HOSTS = env.words("DJANGO_ALLOWED_HOSTS")
-    SECRET_KEY = env.required("DJANGO_SECRET_KEY", when=_why, example='"$(openssl rand -base64 48)"')
+    SECRET_KEY = env.required("DJANGO_SECRET_KEY", when=_why, example='"$(openssl rand -base64 48)"', is_secret=True)
 
 # --- Applications ---
 
@@ -42,6 +42,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "config.headers.page_headers",
     "django_prometheus.middleware.PrometheusBeforeMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "config.static.StaticFilesMiddleware",
@@ -61,6 +62,7 @@ ASGI_APPLICATION = "config.asgi.application"
 TEMPLATES = [
     {
         "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "config" / "templates"],
         "APP_DIRS": True,
         "OPTIONS": {
             "context_processors": [
@@ -96,14 +98,17 @@ DATABASES = {"default": {**_database, "ENGINE": env.COUNTED[_database["ENGINE"]]
 # --- Backplane and the realtime application ---
 
 CHANNEL_LAYERS = env.channel_layers(
-    "BACKPLANE_URL", default="redis://127.0.0.1:6379/0", prefix=env.text("BACKPLANE_PREFIX", "asgi")
+    "BACKPLANE_URL",
+    default="redis://127.0.0.1:6379/0",
+    prefix=env.text("BACKPLANE_PREFIX", "asgi"),
+    encryption_keys=env.keys("BACKPLANE_KEYS"),
 )
 
 _variables = {"NODE_NAME": "NODE_NAME", "NODE_ADDRESS": "NODE_ADDRESS"}
 _kinds = {name.upper(): kind for name, kind in get_type_hints(conf.Settings).items()}
 REALTIME = {
     "DEFAULTS": conf.DEVELOPMENT if DEBUG else conf.PRODUCTION,
-    **env.settings_by_type(_kinds, prefix="REALTIME_", renamed=_variables),
+    **env.settings_by_type(_kinds, prefix="REALTIME_", renamed=_variables, secrets=conf.secret_names()),
 }
 try:
     conf.load(REALTIME)
@@ -134,16 +139,29 @@ AUTH_PASSWORD_VALIDATORS = [
 ]
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
 CSRF_TRUSTED_ORIGINS = env.words("DJANGO_CSRF_TRUSTED_ORIGINS")
 
-# TLS ends at the balancer: cookies travel over TLS only. Whether a request does, Django is told by config/asgi.py,
-# which believes X-Forwarded-Proto from TRUSTED_PROXIES alone; SECURE_PROXY_SSL_HEADER would believe everybody.
+DEFAULT_EXCEPTION_REPORTER_FILTER = "config.reports.ReporterFilter"
+
+# Cookies of a site that strangers reach never travel in the open, whoever forgot to say that there is TLS.
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = env.flag("DJANGO_SECURE_COOKIES", default=not DEBUG)
+
+# TLS ends at the balancer. Whether a request came over it, Django is told by config/asgi.py, which believes
+# X-Forwarded-Proto from TRUSTED_PROXIES alone; SECURE_PROXY_SSL_HEADER would believe everybody.
 BEHIND_TLS = env.flag("DJANGO_BEHIND_TLS", default=False)
-SESSION_COOKIE_SECURE = BEHIND_TLS
-CSRF_COOKIE_SECURE = BEHIND_TLS
+SECURE_HSTS_SECONDS = env.integer("DJANGO_HSTS_SECONDS", 86_400 if BEHIND_TLS else 0)
+if SECURE_HSTS_SECONDS and not BEHIND_TLS:
+    raise ImproperlyConfigured("DJANGO_HSTS_SECONDS means nothing without DJANGO_BEHIND_TLS=1")
+SECURE_SSL_REDIRECT = BEHIND_TLS
+# The operators' side of the balancer, its checks and Prometheus come without TLS; the public side has none of these.
+SECURE_REDIRECT_EXEMPT = [r"^(admin|health|metrics)(/|$)", r"^static/"]
+# Whether all subdomains have TLS, and for ever, is for the owner of the domain to say, not for one application on it.
+SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 
 # --- Logs: one line each, to stderr ---
 

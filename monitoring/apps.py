@@ -34,7 +34,7 @@ class MonitoringConfig(AppConfig):
         from monitoring.collector import collector
         from monitoring.feed import FEED_PATH, feed
         from monitoring.health_monitor import watch_health
-        from monitoring.quiet import FailuresAreToldOnce, ProbesAreQuiet
+        from monitoring.quiet import FailuresAreToldOnce, ProbesAreQuiet, StrangersGetNoTraceback
         from realtime.routing import add_websocket
         from realtime.runtime import runtime, set_instrument
 
@@ -45,6 +45,8 @@ class MonitoringConfig(AppConfig):
             runtime().accompany("health", watch_health)
             add_websocket(FEED_PATH, feed)
             logging.getLogger("django.request").addFilter(ProbesAreQuiet())
+            for name in StrangersGetNoTraceback.LOGGERS:
+                logging.getLogger(name).addFilter(StrangersGetNoTraceback())
             logging.getLogger("health_check").addFilter(FailuresAreToldOnce())
 
 

@@ -103,6 +103,13 @@ METRICS: tuple[Metric, ...] = (
         "reason",
     ),
     Metric(
+        "realtime_operator_pages_refused_total",
+        "counter",
+        "Requests for an operators' page without the right to it, by page.",
+        _counted(lambda i: i.operator_pages_refused),
+        "page",
+    ),
+    Metric(
         "realtime_connections_evicted_total",
         "counter",
         "Connections that the server ended, by reason.",

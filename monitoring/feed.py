@@ -49,6 +49,7 @@ async def feed(scope: Scope, receive: Receive, send: Send) -> None:
         await send_denial(scope, send, 403, [])
         return
     if not await _may_see(scope, fragment):
+        runtime().instrument.operator_page_refused("feed")
         await send_denial(scope, send, 403, [])
         return
     if _open >= FEEDS_MAX:

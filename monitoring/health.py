@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from secrets import compare_digest
 
 from msgspec import to_builtins
 
@@ -60,9 +59,3 @@ def detail() -> dict[str, object]:
             ],
         }
     return {**readiness().as_json(), **figures}
-
-
-def is_token(authorization: str, token: str) -> bool:
-    """Whether a header ``Authorization: Bearer …`` carries ``token``; no header does while the token is empty."""
-    scheme, _, given = authorization.partition(" ")
-    return bool(token) and scheme.lower() == "bearer" and compare_digest(given.strip().encode(), token.encode())

@@ -25,6 +25,7 @@ REFUSALS = ("origin", "path", "not_started", "draining", "capacity", "token", "i
 """Why clients are refused, as far as it is known beforehand."""
 AUTHENTICATION_REFUSALS = (*REASONS, "user", "other_user")
 """Why tokens are not taken."""
+OPERATOR_PAGES = ("metrics", "health", "feed")
 OTHER = "other"
 _KNOWN_CODES = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1011, *(close.code for close in CLOSE_CODES)})
 """A client may close with any of thousands of codes: the rest share one label."""
@@ -38,6 +39,7 @@ class PrometheusInstrument(Instrument):
         self.opened = Counter({"websocket": 0})  # by transport
         self.closed = Counter({str(code): 0 for code in sorted(_KNOWN_CODES)})  # by close code
         self.refused = Counter(dict.fromkeys(REFUSALS, 0))  # by reason
+        self.operator_pages_refused = Counter(dict.fromkeys(OPERATOR_PAGES, 0))  # by page
         # By the name of the close code; of those that are overloaded, by "memory" where memory was short.
         self.evicted = Counter({**{close.name: 0 for close in CLOSE_CODES}, ORDERED: 0, MEMORY: 0})
         self.evicted.update(dict.fromkeys(UNAUTHORIZED_CAUSES, 0))
@@ -84,6 +86,9 @@ class PrometheusInstrument(Instrument):
 
     def connection_refused(self, reason: str) -> None:
         self.refused[reason] += 1
+
+    def operator_page_refused(self, page: str) -> None:
+        self.operator_pages_refused[page] += 1
 
     def connection_evicted(self, close: CloseCode, reason: str = "") -> None:
         self.evicted[reason or close.name] += 1

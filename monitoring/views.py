@@ -1,10 +1,12 @@
-"""Health for balancers and people. Metrics come from django-prometheus's own view."""
+"""Health for balancers and people, metrics for Prometheus."""
 
 from __future__ import annotations
 
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django_prometheus.exports import ExportToDjangoView
 
-from monitoring import health
+from monitoring import access, health
 from realtime.runtime import runtime
 
 
@@ -21,22 +23,35 @@ async def ready(request: HttpRequest) -> HttpResponse:
 
 async def detail(request: HttpRequest) -> HttpResponse:
     """Readiness, checks and figures, for staff and for whoever has the token; 503 when not ready or not healthy."""
-    if not (_has_token(request) or await _is_staff(request)):
-        return _uncached(JsonResponse({"error": "for staff, or with the token of HEALTH_TOKEN"}, status=403))
+    if not (access.has_token(request, runtime().settings.health_token) or await _is_staff(request)):
+        return _uncached(access.refuse(request, "health", "for staff, or with the token of HEALTH_TOKEN"))
     found = health.detail()
     is_well = found["ready"] and found["healthy"]
     return _uncached(JsonResponse(found, status=200 if is_well else 503))
 
 
-def _has_token(request: HttpRequest) -> bool:
-    return health.is_token(request.headers.get("Authorization", ""), runtime().settings.health_token)
+def metrics(request: HttpRequest) -> HttpResponse:
+    """Everything that is counted, in the text format of Prometheus; for this machine, staff, and with the token."""
+    token = runtime().settings.metrics_token
+    may_see = (
+        access.is_this_machine(request)
+        or access.has_token(request, token)
+        or _is_staff_user(getattr(request, "user", None))
+    )
+    if not may_see:
+        return _uncached(access.refuse(request, "metrics", "for staff, or with the token of METRICS_TOKEN"))
+    shown: HttpResponse = ExportToDjangoView(request)
+    return shown
 
 
 async def _is_staff(request: HttpRequest) -> bool:
     if not hasattr(request, "auser"):  # a project without Django's users
         return False
-    user = await request.auser()
-    return user.is_active and user.is_staff
+    return _is_staff_user(await request.auser())
+
+
+def _is_staff_user(user: AbstractBaseUser | AnonymousUser | None) -> bool:
+    return user is not None and user.is_active and getattr(user, "is_staff", False)
 
 
 def _uncached(response: HttpResponse) -> HttpResponse:

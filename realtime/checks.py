@@ -18,6 +18,7 @@ from django.core.checks import CheckMessage
 from realtime import clashes, conf
 from realtime.judge import permissions_named
 from realtime.layers.backplane import capacity_of
+from realtime.logs import without_passwords
 from realtime.rows import database_alias
 
 TAG = "realtime"
@@ -77,7 +78,7 @@ def unusable_layer() -> Problem | None:
         _layer()
     except Exception as error:  # a backend may refuse its CONFIG with anything
         return (
-            f"The channel layer {_settings().layer!r} cannot be made: {type(error).__name__}: {error}",
+            f"The channel layer {_settings().layer!r} cannot be made: {type(error).__name__}: {_words(error)}",
             "Correct its BACKEND and CONFIG in CHANNEL_LAYERS.",
         )
     return None
@@ -321,6 +322,10 @@ def _settings() -> conf.Settings:
         return conf.current()
     except conf.BadSetting:
         return conf.Settings()
+
+
+def _words(error: Exception) -> str:
+    return without_passwords(str(error))
 
 
 def _layer() -> Any:

@@ -44,14 +44,16 @@ def _setting(
     pattern: str = "",
     in_development: Any = None,
     read: Callable[[str], object] | None = None,
+    is_secret: bool = False,
 ) -> Any:
     """``read``: raises ValueError for what must not be in a list."""
     metadata = {"reason": reason, "unit": unit, "least": least, "most": most, "in_development": in_development}
     metadata["read"] = read
     metadata["pattern"] = pattern
+    metadata["is_secret"] = is_secret
     if isinstance(default, tuple):
-        return field(default_factory=lambda: default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+        return field(default_factory=lambda: default, metadata=metadata, repr=not is_secret)
+    return field(default=default, metadata=metadata, repr=not is_secret)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,7 +182,14 @@ class Settings:
         most=60_000,
     )  # fmt: skip
     health_token: str = _setting(
-        "", "whoever sends it as `Authorization: Bearer …` may read /health/, as staff may (empty: staff only)"
+        "",
+        "whoever sends it as `Authorization: Bearer …` may read /health/, as staff may (empty: staff only)",
+        is_secret=True,
+    )
+    metrics_token: str = _setting(
+        "",
+        "whoever sends it as `Authorization: Bearer …` may read /metrics, as staff and this machine may",
+        is_secret=True,
     )
     socketio_is_on: bool = _setting(True, "whether Socket.IO clients are served under /socket.io/")
     socketio_ping_interval_seconds: float = _setting(
@@ -230,7 +239,9 @@ class Settings:
         10_000, "Django signals that may wait for their receivers; beyond that they are counted and dropped", least=1
     )
     token_keys: tuple[str, ...] = _setting(
-        (), "keys of tokens, newest first: secrets, keys in PEM or `file:<path>`; empty: settings.SECRET_KEY"
+        (),
+        "keys of tokens, newest first: secrets, keys in PEM or `file:<path>`; empty: settings.SECRET_KEY",
+        is_secret=True,
     )
     token_audience: str = _setting("", "the `aud` that tokens must have (empty: they must have none)")
     token_issuer: str = _setting("", "the `iss` that tokens must have (empty: any or none)")
@@ -329,6 +340,11 @@ def development_defaults() -> dict[str, Any]:
     return {name: default for name, default in others.items() if default is not None}
 
 
+def secret_names() -> frozenset[str]:
+    """The settings, by their names in ``settings.REALTIME``, whose values nobody may see."""
+    return frozenset(each.name.upper() for each in fields(Settings) if each.metadata["is_secret"])
+
+
 def _is_development(values: Mapping[str, object], is_debug: bool) -> bool:
     chosen = values.get("DEFAULTS") or (DEVELOPMENT if is_debug else PRODUCTION)
     if chosen not in (DEVELOPMENT, PRODUCTION):
@@ -349,13 +365,13 @@ def _require_readable(name: str, values: Any, read: Callable[[str], object] | No
 def _checked(name: str, value: object, kind: Any, metadata: Mapping[str, Any]) -> object:
     if kind == "str":
         if not isinstance(value, str):
-            raise BadSetting(name, f"must be text, not {value!r}")
+            raise BadSetting(name, f"must be text, not {_shown(value, metadata)}")
         if metadata["pattern"] and not re.fullmatch(metadata["pattern"], value):
             raise BadSetting(name, f"must match {metadata['pattern']}, unlike {value!r}")
         return value
     if kind == "tuple[str, ...]":
         if isinstance(value, str) or not isinstance(value, (list, tuple)) or not all(isinstance(v, str) for v in value):
-            raise BadSetting(name, f"must be a list of texts, not {value!r}")
+            raise BadSetting(name, f"must be a list of texts, not {_shown(value, metadata)}")
         _require_readable(name, value, metadata["read"])
         return tuple(value)
     if kind == "bool":
@@ -368,3 +384,8 @@ def _checked(name: str, value: object, kind: Any, metadata: Mapping[str, Any]) -
     if not metadata["least"] <= value <= metadata["most"]:
         raise BadSetting(name, f"must be between {metadata['least']:g} and {metadata['most']:g}, not {value!r}")
     return value
+
+
+def _shown(value: object, metadata: Mapping[str, Any]) -> str:
+    """For an error: a secret by its type alone."""
+    return type(value).__name__ if metadata["is_secret"] else repr(value)

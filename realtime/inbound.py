@@ -7,9 +7,11 @@ A batch is whatever one read of the backplane's socket brought. Publications for
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING
 
 from realtime.delivery import Run
+from realtime.logs import RepeatedWarning
 from realtime.protocol import codec
 from realtime.protocol.envelope import (
     Answer,
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from realtime.hub import Member
     from realtime.node import Node
 
+logger = logging.getLogger("realtime.inbound")
+
 Audience = str | None
 """A room's name; None: everybody."""
 
@@ -49,6 +53,7 @@ class Inbound:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._window = node.settings.batch_window_ms / 1000
+        self._unreadable = RepeatedWarning(logger, "envelopes_unreadable count=%d")
 
     async def deliver(self, batch: list[bytes]) -> None:
         """Everything that arrived together. Awaited by the backplane before it hands over more."""
@@ -90,6 +95,7 @@ class Inbound:
                 envelope = decode(raw)
             except UnreadableEnvelope as error:
                 self._node.instrument.envelope_unreadable()
+                self._unreadable.happened(1)
                 self._node.missed.tell_soon(None if error.room is None else [error.room])
                 continue
             if isinstance(envelope, RoomEnvelope):

@@ -46,6 +46,9 @@ class Instrument:
     def connection_refused(self, reason: str) -> None:
         """A client was not accepted: "origin", "path", "draining", "not_started", "capacity", "forbidden", …."""
 
+    def operator_page_refused(self, page: str) -> None:
+        """Somebody without the right to it asked for "metrics", "health" or "feed" (of the admin)."""
+
     def connection_evicted(self, close: CloseCode, reason: str = "") -> None:
         """The server decided to end a connection; ``reason``: why, where the name of the close code does not say it."""
 

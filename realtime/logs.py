@@ -1,7 +1,8 @@
 """Log lines for people and for machines, each with the id of the node.
 
 Ours are an event and its fields, ``logger.info("node_died node=%s other=%s", …)``: the JSON line has them as values of
-their own type, whatever the text says. Lines of libraries have a ``message``.
+their own type, whatever the text says. Lines of libraries have a ``message``. Passwords in URLs are blotted out,
+whoever wrote them.
 """
 
 from __future__ import annotations
@@ -9,12 +10,16 @@ from __future__ import annotations
 import json
 import logging
 import re
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
 _EVENT = re.compile(r"[a-z][a-z0-9_]*(?: \w+=%[-\d.]*[sdrf])*")
 _FIELD = re.compile(r" (\w+)=%")
+_PASSWORD = re.compile(r"(?<=://)([^\s/:@\"']*):[^\s\"']*@")
 NO_NODE = "-"
+REPEAT_SECONDS = 10.0
 
 _node = NO_NODE
 
@@ -23,6 +28,32 @@ def speak_as(node_id: str) -> None:
     """From now on the lines of this process are those of this node."""
     global _node
     _node = node_id
+
+
+def without_passwords(text: str) -> str:
+    """The text with the passwords of its URLs blotted out."""
+    return _PASSWORD.sub(r"\1:***@", text) if "://" in text else text
+
+
+class RepeatedWarning:
+    """A warning whose cause may come back thousands of times a second: said at once, then at most every so often, with
+    the number of times since. ``words`` has ``%d`` for it."""
+
+    def __init__(self, logger: logging.Logger, words: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._words = words
+        self._clock = clock
+        self._count = 0
+        self._said_at: float | None = None
+
+    def happened(self, count: int) -> None:
+        """It did, so many times."""
+        self._count += count
+        now = self._clock()
+        if self._said_at is None or now - self._said_at >= REPEAT_SECONDS:
+            self._said_at = now
+            told, self._count = self._count, 0
+            self._logger.warning(self._words, told)
 
 
 class TextFormatter(logging.Formatter):
@@ -35,6 +66,9 @@ class TextFormatter(logging.Formatter):
         record.node = _node
         record.message = record.message.replace("\r", "\\r").replace("\n", "\\n")  # one record, one line
         return super().formatMessage(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        return without_passwords(super().format(record))
 
 
 class JsonFormatter(logging.Formatter):
@@ -52,7 +86,7 @@ class JsonFormatter(logging.Formatter):
             line.setdefault(name, value)
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return without_passwords(json.dumps(line, default=str))
 
 
 class LineLimit:

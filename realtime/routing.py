@@ -14,6 +14,7 @@ from realtime import conf
 from realtime.consumers import RealtimeConsumer
 from realtime.judge import permissions_named
 from realtime.node import Node
+from realtime.peers import mark_own_machine
 from realtime.proxies import TrustedProxies
 from realtime.runtime import runtime
 from realtime.server import daphne_hooks, uvicorn_hooks
@@ -99,6 +100,7 @@ class _RealtimeApplication:
         path = _without(settings.path_prefix, scope["path"])
         is_socketio = path in SOCKETIO_PATHS and settings.socketio_is_on
         if scope["type"] != "websocket":
+            mark_own_machine(scope)
             await (self._socketio if is_socketio else self._inner)(scope, receive, send)
             return
         daphne_hooks.mark(scope, send)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
 
@@ -32,7 +32,7 @@ class Address:
     port: int = 6379
     path: str = ""  # a unix socket, instead of host and port
     username: str = ""
-    password: str = ""
+    password: str = field(default="", repr=False)
     db: int = 0
     tls: ssl.SSLContext | None = None
     master_name: str = ""  # with `sentinels`: ask them for host and port before each connection
@@ -53,12 +53,12 @@ def parse_hosts(hosts: Sequence[Host] | None) -> list[Address]:
 
 def _parse_host(host: Host) -> Address:
     if isinstance(host, str):
-        return _from_sentinel_url(host) if is_sentinel_url(host) else _from_options(dict(parse_url(host)))
+        return _from_sentinel_url(host) if is_sentinel_url(host) else _from_options(_of_url(host))
     if not isinstance(host, Mapping):
         return Address(host=str(host[0]), port=int(host[1]))
     options = dict(host)
     if "address" in options:
-        return _from_options({**parse_url(options.pop("address")), **options})
+        return _from_options({**_of_url(options.pop("address")), **options})
     if "master_name" in options or "sentinels" in options:
         return _from_sentinels(options)
     return _from_options(options)
@@ -100,9 +100,21 @@ def _options(scheme: str, query: list[tuple[str, str]]) -> dict[str, Any]:
 
 def _sentinel(host: str) -> tuple[str, int]:
     parts = SplitResult("", host, "", "", "")
-    if not parts.hostname or parts.username is not None:
-        raise ValueError("each Sentinel is host:port, separated by commas")
-    return parts.hostname, parts.port or SENTINEL_PORT
+    try:
+        port = parts.port
+    except ValueError:  # it repeats what a password with a slash left there
+        port = 0
+    if not parts.hostname or port == 0 or parts.username is not None:
+        raise ValueError("each Sentinel is host:port, separated by commas") from None
+    return parts.hostname, port or SENTINEL_PORT
+
+
+def _of_url(url: str) -> dict[str, Any]:
+    """ValueError for what is no URL of a Redis; it does not repeat the URL, which may hold a password."""
+    try:
+        return dict(parse_url(url))
+    except ValueError:
+        raise ValueError("a Redis host is redis://user:password@host:port/0, rediss://… or unix://…") from None
 
 
 def _from_sentinels(options: dict[str, Any]) -> Address:

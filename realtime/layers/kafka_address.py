@@ -102,9 +102,13 @@ def _hosts_of(parts: SplitResult) -> list[tuple[str, int]]:
     pairs = []
     for each in parts.netloc.rpartition("@")[2].split(","):
         one = urlsplit(f"//{each.strip()}")
-        if not one.hostname or one.port == 0 or one.username is not None:
+        try:
+            port = one.port
+        except ValueError:  # it repeats what a password with a slash left there
+            port = 0
+        if not one.hostname or port == 0 or one.username is not None:
             raise ValueError("a Kafka URL needs host:port, several separated by commas")
-        pairs.append((one.hostname, one.port or DEFAULT_PORT))
+        pairs.append((one.hostname, port or DEFAULT_PORT))
     if parts.path.strip("/"):
         raise ValueError("a Kafka URL has no path")
     return pairs

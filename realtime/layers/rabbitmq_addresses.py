@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 DEFAULT_URL = "amqp://guest:guest@localhost:5672/"
@@ -19,7 +19,7 @@ class RabbitAddress:
     host: str
     port: int
     user: str
-    password: str
+    password: str = field(repr=False)
     virtual_host: str
     tls: ssl.SSLContext | None = None
     server_name: str | None = None  # to expect in the certificate, instead of the host
@@ -46,13 +46,21 @@ def parse_url(url: str) -> RabbitAddress:
         raise ValueError(f"unknown options of a RabbitMQ host: {', '.join(sorted(unknown))}")
     return RabbitAddress(
         host=parts.hostname,
-        port=parts.port or PORTS[parts.scheme],
+        port=_port(parts) or PORTS[parts.scheme],
         user=unquote(parts.username or "guest"),
         password=unquote(parts.password or "guest"),
         virtual_host=_virtual_host(parts),
         tls=_tls(options) if is_tls else None,
         server_name=options.get("server_name_indication") if is_tls else None,
     )
+
+
+def _port(parts: SplitResult) -> int | None:
+    """ValueError for none; urlsplit's own would repeat what a password with a slash left there."""
+    try:
+        return parts.port
+    except ValueError:
+        raise ValueError("the port of a RabbitMQ host is a number; / and @ in a password are %2F and %40") from None
 
 
 def _virtual_host(parts: SplitResult) -> str:

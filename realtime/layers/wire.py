@@ -5,11 +5,16 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from realtime.logs import RepeatedWarning
+
+logger = logging.getLogger(__name__)
 
 ENVELOPE_START = b"{"
 ENVELOPE_TYPE = "rt.envelope"
@@ -64,6 +69,7 @@ class Codec:
             raise ValueError("symmetric_encryption_keys must be a list of keys, the newest first")
         keys = symmetric_encryption_keys or []
         self._crypter = MultiFernet([_fernet(key) for key in keys]) if keys else None
+        self._foreign = RepeatedWarning(logger, "backplane_key_unknown count=%d")
 
     @property
     def encrypts(self) -> bool:
@@ -80,6 +86,7 @@ class Codec:
         try:
             return self._crypter.decrypt(payload)
         except InvalidToken as error:
+            self._foreign.happened(1)
             raise UnreadablePayload("no key fits") from error
 
     def encode(self, message: dict[str, Any]) -> bytes:

@@ -19,6 +19,7 @@ from tests.acceptance.conftest import StartBackend
 from tests.support.backends import get, seen
 from tests.support.cluster import NginxProxy, require_program
 from tests.support.processes import CHECKOUT
+from tests.support.raw_http import request, send
 from tests.support.servers import free_port
 from tests.support.tls import self_signed
 
@@ -151,6 +152,24 @@ def test_one_node_is_reached_by_its_number(backend: StartBackend, proxy: Any) ->
     for number, name in ((1, "one"), (2, "two")):
         answer = seen(nginx.internal_port, f"/nodes/{number}/metrics")
         assert (answer["name"], answer["path"]) == (name, "/metrics")
+
+
+def test_every_answer_has_nosniff_once(backend: StartBackend, proxy: Any) -> None:
+    """A node's answer, which has the header already, a file from the disk, and nginx's own errors; on both sides."""
+    node = backend(sent_headers={"x-content-type-options": "nosniff"})
+    nginx = proxy(node.port)
+    nginx.site.static_root.mkdir(parents=True)
+    (nginx.site.static_root / "some.js").write_text("// collected")
+    for port, targets in (
+        (nginx.public_port, ("/", "/static/some.js", "/static/other.js", "/metrics", "/%00")),
+        (nginx.internal_port, ("/metrics", "/static/some.js", "/nodes/1/metrics", "/")),
+    ):
+        for target in targets:
+            assert send(port, request(target)).head.count(b"x-content-type-options: nosniff") == 1, target
+    node.close()
+    answer = send(nginx.public_port, request("/"))
+    assert answer.status in (502, 504)
+    assert answer.head.count(b"x-content-type-options: nosniff") == 1
 
 
 def test_the_node_learns_who_asks(backend: StartBackend, proxy: Any) -> None:

@@ -34,6 +34,10 @@ def test_development_needs_no_environment() -> None:
         ({"REALTIME_TRUSTED_PROXIES": "10.0.0.0/33"}, "REALTIME_TRUSTED_PROXIES"),
         ({"REALTIME_ALLOWED_ORIGINS": "chat.example"}, "REALTIME_ALLOWED_ORIGINS"),
         ({"LOG_LEVEL": "loud"}, "LOG_LEVEL"),
+        ({"DJANGO_HSTS_SECONDS": "3600"}, "DJANGO_HSTS_SECONDS"),
+        ({"BACKPLANE_URL_FILE": "/nowhere/url"}, "BACKPLANE_URL_FILE"),
+        ({"REALTIME_HEALTH_TOKEN_FILE": "/nowhere/token"}, "REALTIME_HEALTH_TOKEN_FILE"),
+        ({"DJANGO_SECRET_KEY_FILE": "/nowhere/key", "DJANGO_SECRET_KEY": "k" * 50}, "DJANGO_SECRET_KEY"),
     ],
 )
 def test_the_application_does_not_start_on_a_bad_value(environment: dict[str, str], variable: str) -> None:
@@ -69,5 +73,5 @@ def python(code: str, environment: dict[str, str]) -> subprocess.CompletedProces
     variables = {**clean_environment(), **environment}
     variables.pop("DJANGO_SETTINGS_MODULE", None)
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=CHECKOUT, env=variables, capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", code], cwd=CHECKOUT, env=variables, capture_output=True, text=True, timeout=90
     )

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import json
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -18,10 +19,13 @@ class Backend:
     What asks for READY is a check of its health: it gets a status of its own and is not counted.
     """
 
-    def __init__(self, name: str, status: int = 200, ready_status: int = 200) -> None:
+    def __init__(
+        self, name: str, status: int = 200, ready_status: int = 200, sent_headers: Mapping[str, str] | None = None
+    ) -> None:
         self.name = name
         self.status = status
         self.ready_status = ready_status
+        self.sent_headers = dict(sent_headers or {})  # besides those that it needs
         self.requests = 0
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.port: int = self.server.server_address[1]
@@ -43,6 +47,8 @@ class Backend:
                 body = json.dumps({"name": backend.name, "path": self.path, "headers": headers}).encode()
                 self.send_response(backend.ready_status if is_check else backend.status)
                 self.send_header("content-length", str(len(body)))
+                for name, value in backend.sent_headers.items():
+                    self.send_header(name, value)
                 self.end_headers()
                 with contextlib.suppress(ConnectionError):  # a check may have read enough
                     self.wfile.write(body)

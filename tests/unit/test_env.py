@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from config import env
+from realtime import conf
 from tests.support.processes import CHECKOUT
 from tests.support.tables import table
 
@@ -72,6 +74,11 @@ def test_a_bad_value_is_refused_by_the_name_of_its_variable(variable: SetVariabl
         (lambda: env.database(NAME, default=""), "oracle://user:hunter2@localhost/name"),
         (lambda: layers(), "rediss+x://:hunter2@localhost"),
         (lambda: layers(), "redis://:hunter2@localhost:port"),
+        (lambda: layers(), "redis://u:hunter2/x@localhost"),
+        (lambda: layers(), "redis+sentinel://u:hunter2/x@localhost/main"),
+        (lambda: layers(), "amqp://u:hunter2/x@localhost"),
+        (lambda: layers(), "kafka://u:hunter2/x@localhost"),
+        (lambda: layers(), "kafka://u:p@localhost?sasl_password=hunter2"),
     ],
 )
 def test_a_refusal_does_not_repeat_a_password(variable: SetVariable, read: Read, value: str) -> None:
@@ -183,6 +190,81 @@ def test_a_misspelt_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         env.settings_by_type({"COUNT": int}, prefix="P_", renamed={})
 
 
+@pytest.fixture
+def secret_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SetVariable:
+    """Writes a file and names it in the variable for it."""
+
+    def write(content: str) -> None:
+        (tmp_path / "secret").write_text(content)
+        monkeypatch.setenv(f"{NAME}_FILE", str(tmp_path / "secret"))
+
+    return write
+
+
+def test_a_secret_may_be_in_a_file(secret_file: SetVariable) -> None:
+    """Every kind of secret is read from the file that NAME_FILE names, without its last line's end."""
+    secret_file("redis://:hunter2@a:6379/0\n")
+    assert env.secret(NAME) == "redis://:hunter2@a:6379/0"
+    assert env.required(NAME, when="it matters", example="x", is_secret=True) == "redis://:hunter2@a:6379/0"
+    assert layers() == {
+        "BACKEND": "realtime.layers.redis.RedisChannelLayer",
+        "CONFIG": {"hosts": ["redis://:hunter2@a:6379/0"], "prefix": "p"},
+    }
+    secret_file("postgres://u:hunter2@a/name")
+    assert env.database(NAME, default="")["PASSWORD"] == "hunter2"
+    secret_file(f"{'n' * 32}, {'o' * 32}")
+    assert env.keys(NAME) == ["n" * 32, "o" * 32]
+
+
+def test_a_secret_setting_may_be_in_a_file(secret_file: SetVariable) -> None:
+    """A setting that is a secret has a variable for its file; one that is none has not."""
+    secret_file("new,old")
+    kinds = {"VARIABLE": tuple[str, ...], "COUNT": int}
+    assert env.settings_by_type(kinds, prefix="SOME_", renamed={}, secrets={"VARIABLE"}) == {"VARIABLE": ("new", "old")}
+    with pytest.raises(ImproperlyConfigured, match=rf"^{NAME}_FILE is not a setting"):
+        env.settings_by_type(kinds, prefix="SOME_", renamed={})
+
+
+def test_a_secret_in_both_places_is_refused(secret_file: SetVariable, variable: SetVariable) -> None:
+    """Which of the two would hold nobody could know."""
+    secret_file("one")
+    variable("two")
+    with pytest.raises(ImproperlyConfigured, match=rf"^{NAME} and {NAME}_FILE are both set") as refusal:
+        env.secret(NAME)
+    assert "two" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("content", [None, b" \n", b"\xff\xfe"], ids=["missing", "empty", "binary"])
+def test_a_file_without_a_secret_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None
+) -> None:
+    """A file that cannot be read, is empty or no text stops the start with one line that names the variable."""
+    if content is not None:
+        (tmp_path / "secret").write_bytes(content)
+    monkeypatch.setenv(f"{NAME}_FILE", str(tmp_path / "secret"))
+    with pytest.raises(ImproperlyConfigured, match=rf"^{NAME}_FILE names a file that [^\n]+$"):
+        env.secret(NAME)
+
+
+def test_a_short_encryption_key_is_refused(variable: SetVariable) -> None:
+    """A key that could be guessed stops the start, and is not repeated."""
+    variable(f"{'n' * 32},hunter2")
+    with pytest.raises(ImproperlyConfigured, match=rf"^{NAME} has a key under 32 characters") as refusal:
+        env.keys(NAME)
+    assert "hunter2" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("url", ["redis://a", "amqp://a", "kafka://a"])
+def test_encryption_keys_reach_every_layer(variable: SetVariable, url: str) -> None:
+    """Each layer that leaves the process gets the keys, the newest first; one in memory needs none."""
+    variable(url)
+    keys = ["n" * 32, "o" * 32]
+    found = env.channel_layers(NAME, default="", prefix="p", encryption_keys=keys)["default"]
+    assert found["CONFIG"]["symmetric_encryption_keys"] == keys
+    variable("memory://")
+    assert "CONFIG" not in env.channel_layers(NAME, default="", prefix="p", encryption_keys=keys)["default"]
+
+
 def layers() -> dict[str, object]:
     found: dict[str, object] = env.channel_layers(NAME, default="redis://127.0.0.1:6379/0", prefix="p")["default"]
     return found
@@ -194,3 +276,13 @@ def test_the_documentation_names_every_variable() -> None:
     code = (CHECKOUT / "config" / "settings.py").read_text()
     read = [*re.findall(r'env\.\w+\(\s*"(\w+)"', code), "NODE_NAME", "NODE_ADDRESS", "REALTIME_…"]
     assert sorted(rows) == sorted(set(read))
+
+
+def test_the_documentation_names_every_secret() -> None:
+    """docs/settings.md lists the variables that may be in a file."""
+    code = (CHECKOUT / "config" / "settings.py").read_text()
+    read = re.findall(r'env\.(?:secret|keys|database|channel_layers)\(\s*"(\w+)"', code)
+    read += [f"REALTIME_{name}" for name in conf.secret_names()]
+    text = (CHECKOUT / "docs" / "settings.md").read_text()
+    [listed] = re.findall(r"^Secrets: (.+)\.$", text, re.MULTILINE)
+    assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(set(read))

@@ -14,7 +14,7 @@ import pytest
 
 from devtools.logs import QUIET_LEVELS, RECORD
 from realtime import logs
-from realtime.logs import JsonFormatter, TextFormatter, speak_as
+from realtime.logs import JsonFormatter, RepeatedWarning, TextFormatter, speak_as
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
 SOURCES = Path(__file__).resolve().parents[2] / "realtime"
@@ -119,3 +119,30 @@ def test_every_line_of_ours_is_an_event() -> None:
     ]
     assert len(templates) > 20
     assert [each for each in templates if "%" in str(each) and logs._EVENT.fullmatch(str(each)) is None] == []
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:hunter2@a:6379/0", "redis://:***@a:6379/0"),
+        ("amqp://bob:hunter2@a/shop", "amqp://bob:***@a/shop"),
+        ("kafka://bob:h/unt@er2@a:1,b:2", "kafka://bob:***@a:1,b:2"),
+        ("redis://a:6379/0 and bob@example.com", "redis://a:6379/0 and bob@example.com"),
+    ],
+)
+def test_passwords_in_urls_are_blotted_out(formatter: logging.Formatter, url: str, shown: str) -> None:
+    """Whoever puts a URL into a line or a field, its password is not in the log."""
+    [line] = lines(formatter, ("went_wrong url=%s", url))
+    assert shown in line
+    [line] = lines(formatter, (f"a library says {url}",))
+    assert shown in line
+
+
+def test_a_warning_that_repeats_is_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    """At once, and then at most every ten seconds, with the number of times since."""
+    times = iter((100.0, 100.1, 109.9, 110.0, 115.0))
+    warning = RepeatedWarning(logging.getLogger("realtime.test"), "key_unknown count=%d", clock=lambda: next(times))
+    for _ in range(5):
+        warning.happened(2)
+    assert [record.getMessage() for record in caplog.records] == ["key_unknown count=2", "key_unknown count=6"]

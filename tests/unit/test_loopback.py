@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from config.loopback import WARNING_INTERVAL_SECONDS, LoopbackOnly, first_stranger
+from config.loopback import WARNING_INTERVAL_SECONDS, LoopbackOnly
+from realtime.peers import first_stranger
 
 
 class Inner:

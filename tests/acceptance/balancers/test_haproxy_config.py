@@ -20,6 +20,7 @@ from tests.support.backends import READY, get, seen
 from tests.support.cluster import require_program
 from tests.support.haproxy import HaproxyProxy
 from tests.support.processes import CHECKOUT
+from tests.support.raw_http import request, send
 from tests.support.servers import free_port
 from tests.support.tls import self_signed
 
@@ -131,6 +132,33 @@ def test_one_node_is_reached_by_its_number(backend: StartBackend, proxy: StartPr
     for number, name in ((1, "one"), (2, "two")):
         answer = seen(haproxy.internal_port, f"/nodes/{number}/metrics?x=1")
         assert (answer["name"], answer["path"]) == (name, "/metrics?x=1")
+
+
+@pytest.mark.parametrize("path", ["/x/../y", "/./y", "/x/%2e%2e/y", "/x/..%2fy", "/..", "/x/."])
+def test_a_path_with_dots_reaches_no_node(backend: StartBackend, proxy: StartProxy, path: str) -> None:
+    """What a node might read as another path is answered with 400; dots in a name are only dots."""
+    node = backend()
+    haproxy = proxy(node.port)
+    assert send(haproxy.public_port, request(path)).status == 400
+    assert send(haproxy.public_port, request("/ws/", method="TRACE")).status == 405
+    assert node.requests == 0
+    assert seen(haproxy.public_port, "/..x/.well-known/a..b")["path"] == "/..x/.well-known/a..b"
+
+
+def test_every_answer_has_nosniff_once(backend: StartBackend, proxy: StartProxy) -> None:
+    """A node's answer, which has the header already, and HAProxy's own errors and pages; on both sides."""
+    node = backend(sent_headers={"x-content-type-options": "nosniff"})
+    haproxy = proxy(node.port)
+    for port, targets in (
+        (haproxy.public_port, ("/", "/static/some.js", "/metrics", "/x/../y")),
+        (haproxy.internal_port, ("/metrics", "/nodes/1/metrics", "/haproxy", "/")),
+    ):
+        for target in targets:
+            assert send(port, request(target)).head.count(b"x-content-type-options: nosniff") == 1, target
+    node.close()
+    answer = send(haproxy.public_port, request("/"))
+    assert answer.status == 503
+    assert answer.head.count(b"x-content-type-options: nosniff") == 1
 
 
 def test_the_node_learns_who_asks(backend: StartBackend, proxy: StartProxy) -> None:
