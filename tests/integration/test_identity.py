@@ -37,7 +37,12 @@ async def start(settings: Settings) -> AsyncIterator[Start]:
     process = runtime()
 
     async def started(**own: Any) -> Runtime:
-        defaults = {"TRACKING_IS_ON": False, "TOKEN_KEYS": [KEY], "TOKEN_USERS_ARE_CHECKED": False}
+        defaults = {
+            "TRACKING_IS_ON": False,
+            "TOKEN_KEYS": [KEY],
+            "TOKEN_USERS_ARE_CHECKED": False,
+            "PERMISSIONS": "realtime.permissions.OpenPermissions",
+        }
         settings.REALTIME = {**defaults, **own}
         process.reload_settings()
         await process.start()
@@ -213,8 +218,9 @@ async def test_a_token_in_the_url_where_it_is_wanted(start: Start) -> None:
 
 
 async def test_the_origin_is_looked_at_first(start: Start, settings: Settings) -> None:
-    """A page that may not connect causes no look at sessions and users, and no check of a token."""
+    """A page that may not connect causes no look at sessions and users; one that may does."""
     process = await start()
+    settings.ALLOWED_HOSTS = ["chat.example"]
     settings.SESSION_ENGINE = "tests.integration.no_sessions"
     cookie = (b"cookie", b"sessionid=abcdefghijklmnop")
     evil = [(b"host", b"chat.example"), (b"origin", b"http://evil.example"), cookie]

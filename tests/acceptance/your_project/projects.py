@@ -22,7 +22,7 @@ ASGI_APPLICATION = "project.asgi.application"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": "db.sqlite3"}}}}
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions"]
-MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware"]
+MIDDLEWARE = ["django.contrib.sessions.middleware.SessionMiddleware", "realtime.revocation.RevocationMiddleware"]
 LAYER = {{
     "BACKEND": "realtime.layers.redis.RedisChannelLayer",
     "CONFIG": {{"hosts": [os.environ["REDIS"]], "prefix": os.environ["PREFIX"]}},
