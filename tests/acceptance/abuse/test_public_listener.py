@@ -219,7 +219,7 @@ def test_a_node_that_is_reached_directly_wants_the_token(node: DaphneNode, page:
         assert not SEEN.search(answer.raw)
     assert send(node.port, request(target, **ELSEWHERE)).status == 403
     assert metric(node, name) == before + len(wrong) + 1
-    reasons = re.findall(rf"operator_page_refused page={page} peer=127.0.0.1 reason='([a-z ]+)'", node.log)
+    reasons = re.findall(rf"operator_page_refused page={page} peer=192.0.2.7 reason='([a-z ]+)'", node.log)
     assert reasons == ["wrong token"] * len(wrong) + ["no token"]
     assert token not in node.log
     assert send(node.port, request(target, Authorization=f"Bearer {token}", **ELSEWHERE)).status == 200
