@@ -34,6 +34,8 @@ def nginx_program(options: Options, binary: str) -> Program:
         user="root" if os.geteuid() == 0 else "",
         workers="1",
         connections=max(256, min(nginx.render.CONNECTIONS, open_files() - OTHERS_FILES)),
+        address_connections=0,  # all clients are on this machine
+        address_connects=0,
     )
     try:
         configuration = nginx.render.render(site)

@@ -138,6 +138,27 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "realtime_errors_total", "counter", "Commands refused, by error code.", _counted(lambda i: i.errors), "code"
     ),
+    Metric(
+        "realtime_rate_limited_total",
+        "counter",
+        "Commands that were over a rate, by limit.",
+        _counted(lambda i: i.limited),
+        "limit",
+    ),
+    Metric(
+        "realtime_rate_sources",
+        "gauge",
+        "Addresses and users whose spending is remembered, by kind.",
+        lambda s: {} if s.node is None else s.node.throttle.remembered,
+        "kind",
+    ),
+    Metric(
+        "realtime_requests_cut_total",
+        "counter",
+        "Requests that were not waited for, or not read to their end, by reason.",
+        _counted(lambda i: i.cut),
+        "reason",
+    ),
     Metric("realtime_handler_failures_total", "counter", "Handlers that raised.", _counted(lambda i: i.failures)),
     Metric(
         "realtime_received_bytes_total", "counter", "Bytes of clients' messages.", _counted(lambda i: i.received_bytes)

@@ -12,7 +12,9 @@ from collections import Counter
 from realtime.instrument import MEMORY, UNAUTHORIZED_CAUSES, Instrument
 from realtime.protocol.closing import CLOSE_CODES, ORDERED, CloseCode
 from realtime.protocol.errors import ERRORS
+from realtime.server.frame_limits import CONTROL_FRAMES, FRAGMENTS
 from realtime.statistics import Histogram, Observed, Totals
+from realtime.throttle import ADDRESS_CONNECTIONS, ADDRESS_RATE, NODE_RATE, RATE, USER_CONNECTIONS
 from realtime.tokens import REASONS
 
 DURATION_BOUNDS = (1, 5, 10, 30, 60, 300, 600, 1800, 3600)
@@ -21,11 +23,18 @@ BATCH_BOUNDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 LAG_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 LOOP_BOUNDS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.25, 0.5, 1, 2.5, 5)
 
-REFUSALS = ("origin", "path", "not_started", "draining", "capacity", "token", "identity")
+REFUSALS = (
+    *("origin", "path", "not_started", "draining", "capacity", "token", "identity"),
+    *(ADDRESS_RATE, NODE_RATE, ADDRESS_CONNECTIONS),
+)
 """Why clients are refused, as far as it is known beforehand."""
 AUTHENTICATION_REFUSALS = (*REASONS, "user", "other_user")
 """Why tokens are not taken."""
 OPERATOR_PAGES = ("metrics", "health", "feed")
+MISUSES = (RATE, USER_CONNECTIONS, CONTROL_FRAMES, FRAGMENTS)
+"""Why connections are closed with 1008."""
+COMMAND_LIMITS = ("connection", "user", "address", "joins", "broadcasts")
+CUTS = ("late_head", "late_body", "large_head", "large_body")
 OTHER = "other"
 _KNOWN_CODES = frozenset({1000, 1001, 1002, 1005, 1006, 1007, 1011, *(close.code for close in CLOSE_CODES)})
 """A client may close with any of thousands of codes: the rest share one label."""
@@ -42,10 +51,12 @@ class PrometheusInstrument(Instrument):
         self.operator_pages_refused = Counter(dict.fromkeys(OPERATOR_PAGES, 0))  # by page
         # By the name of the close code; of those that are overloaded, by "memory" where memory was short.
         self.evicted = Counter({**{close.name: 0 for close in CLOSE_CODES}, ORDERED: 0, MEMORY: 0})
-        self.evicted.update(dict.fromkeys(UNAUTHORIZED_CAUSES, 0))
+        self.evicted.update(dict.fromkeys((*UNAUTHORIZED_CAUSES, *MISUSES), 0))
         self.unbelieved = Counter(dict.fromkeys(AUTHENTICATION_REFUSALS, 0))  # tokens, by reason
         self.session_checks_failed = 0
         self.revocations_failed = 0
+        self.limited = Counter(dict.fromkeys(COMMAND_LIMITS, 0))  # by limit
+        self.cut = Counter(dict.fromkeys(CUTS, 0))  # by reason
         self.errors = Counter({error.code: 0 for error in ERRORS})  # by error code
         self.durations = Histogram(DURATION_BOUNDS)
         self.latencies = Histogram(LATENCY_BOUNDS)
@@ -111,6 +122,12 @@ class PrometheusInstrument(Instrument):
 
     def command_refused(self, code: str) -> None:
         self.errors[code] += 1
+
+    def command_limited(self, limit: str) -> None:
+        self.limited[limit] += 1
+
+    def request_cut(self, reason: str) -> None:
+        self.cut[reason] += 1
 
     def batch_received(self, count: int) -> None:
         self.envelopes += count

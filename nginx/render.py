@@ -45,6 +45,21 @@ CERTIFICATE = """
 """
 
 
+# A node that answers 503 to one address would pass for one that fails: nginx says no before it does.
+ADDRESS_ZONES = """    limit_conn_zone $binary_remote_addr zone=connections:10m;
+    limit_req_zone $binary_remote_addr zone=connects:10m rate={connects}r/s;
+    limit_conn_status 429;
+    limit_req_status 429;
+    limit_conn_log_level notice;
+    limit_req_log_level notice;
+
+"""
+ADDRESS_LIMITS = """            limit_conn connections {connections};
+            limit_req zone=connects burst={burst} nodelay;
+"""
+BURST_SECONDS = 20  # as the nodes have it: 200 at once for 10 a second
+
+
 @dataclass(frozen=True, kw_only=True)
 class Site:
     """What differs between installations."""
@@ -61,6 +76,8 @@ class Site:
     hash_key: str = "$arg_key"  # for the strategy hash: nginx variables, here the query's parameter "key"
     certificate: Path | None = None  # with its key: TLS and HTTP/2 on the public side
     certificate_key: Path | None = None
+    address_connections: int = 200  # WebSockets from one address at a time, and new ones in a second; 0: any number
+    address_connects: int = 10
 
 
 def render(site: Site) -> str:
@@ -80,6 +97,8 @@ def render(site: Site) -> str:
         "strategy_map": KEY_MAP.format(key=site.hash_key) if site.strategy == "hash" else "",
         "tls": " ssl http2" if site.certificate else "",
         "certificate": _certificate(site),
+        "address_zones": ADDRESS_ZONES.format(connects=site.address_connects) if site.address_connects else "",
+        "address_limits": _address_limits(site),
         "upstream_servers": "\n".join(f"        server {node} max_fails=2 fail_timeout=5s;" for node in site.nodes),
         "session_map": "\n".join(
             f'        "~\\.{address_tag(node)}\\." node_{number};' for number, node in enumerate(site.nodes, 1)
@@ -99,6 +118,12 @@ def _certificate(site: Site) -> str:
     return CERTIFICATE.format(certificate=site.certificate, key=site.certificate_key)
 
 
+def _address_limits(site: Site) -> str:
+    if not site.address_connects:
+        return ""
+    return ADDRESS_LIMITS.format(connections=site.address_connections, burst=site.address_connects * BURST_SECONDS)
+
+
 def _session_upstream(site: Site, number: int) -> str:
     """One node, with the others behind it for when it is away."""
     own = site.nodes[number - 1]
@@ -115,6 +140,8 @@ def _require_safe(site: Site) -> None:
         raise ValueError(f"{site.strategy!r} is no strategy; there are {', '.join(STRATEGIES)}")
     if not SAFE_KEY.fullmatch(site.hash_key):
         raise ValueError(f"{site.hash_key!r} is not made of variables of nginx, such as $arg_key or $cookie_sessionid")
+    if bool(site.address_connections) != bool(site.address_connects) or min(_limits_of(site)) < 0:
+        raise ValueError("the two limits of an address belong together: both above 0, or both 0 for none")
     if (site.certificate is None) != (site.certificate_key is None):
         raise ValueError("a certificate and its key belong together: name the path of both")
     certificates = [path for path in (site.certificate, site.certificate_key) if path is not None]
@@ -124,6 +151,10 @@ def _require_safe(site: Site) -> None:
     for address in (*site.nodes, site.public, site.internal):
         if not SAFE_ADDRESS.fullmatch(address):
             raise ValueError(f"{address!r} is not host:port")
+
+
+def _limits_of(site: Site) -> tuple[int, int]:
+    return site.address_connections, site.address_connects
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -140,6 +171,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--certificate", type=Path, metavar="PEM", help="TLS and HTTP/2 for clients; with its chain")
     parser.add_argument("--certificate-key", type=Path, metavar="PEM", help="its key")
+    parser.add_argument(
+        "--address-connections", type=int, default=Site.address_connections, metavar="N",
+        help="WebSockets from one address (%(default)s; 0: any number)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--address-connects", type=int, default=Site.address_connects, metavar="N",
+        help="new ones in a second (%(default)s; 0: any number)",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
     options.nodes = options.nodes or [f"127.0.0.1:{port}" for port in (8081, 8082, 8083)]
     try:

@@ -116,6 +116,12 @@ def contradiction() -> Problem | None:
         wrong = "COMMAND_MAX_BYTES is over MESSAGE_MAX_BYTES: `too_large` is never answered"
     elif own.pong_is_activity and 0 < own.idle_timeout_seconds <= own.ping_interval_seconds:
         wrong = "IDLE_TIMEOUT_SECONDS is not over PING_INTERVAL_SECONDS: a silent client is closed before it is pinged"
+    elif own.commands_per_second and own.commands_burst <= own.rooms_per_connection_max:
+        wrong = "COMMANDS_BURST is not over ROOMS_PER_CONNECTION_MAX: who comes back cannot join all rooms at once"
+    elif own.joins_per_second and own.joins_burst < own.rooms_per_connection_max:
+        wrong = "JOINS_BURST is under ROOMS_PER_CONNECTION_MAX: who comes back cannot join all rooms at once"
+    elif own.control_frames_per_second and own.control_frames_per_second * own.ping_interval_seconds < 1:
+        wrong = "CONTROL_FRAMES_PER_SECOND is under one in PING_INTERVAL_SECONDS: answers to pings are too many"
     else:
         return None
     return f"REALTIME: {wrong}.", "Three heartbeats, four times the backlog, and the same size are the defaults."

@@ -4,7 +4,7 @@ Defaults are those of an installation that strangers reach. Some settings have a
 nobody but the developer does.
 
 Inside the application settings travel as one frozen ``Settings`` object or as plain keyword arguments, never as the
-Django settings. docs/settings.md has the table; a test compares the two.
+Django settings. docs/settings.md has the table; a test compares the two. The file is long because it is that table.
 """
 
 from __future__ import annotations
@@ -157,6 +157,98 @@ class Settings:
     ping_is_activity: bool = _setting(True, "whether a client that sends nothing but the command `ping` is active")
     pong_is_activity: bool = _setting(
         False, "whether a client that sends nothing but pings and pongs of the WebSocket protocol is active"
+    )
+    commands_per_second: float = _setting(
+        20.0, "commands that one connection may send in the long run (0: any number)", most=1_000_000, in_development=0
+    )
+    commands_burst: int = _setting(
+        200, "commands of one connection at once: a client that comes back joins all its rooms", least=1, most=1_000_000
+    )
+    user_commands_per_second: float = _setting(
+        40.0, "commands of all connections of one user, on all nodes together (0: any number)", most=1_000_000,
+        in_development=0,
+    )  # fmt: skip
+    user_commands_burst: int = _setting(
+        400, "commands of one user at once, on each node: two devices that come back", least=1, most=1_000_000
+    )
+    address_commands_per_second: float = _setting(
+        1_000.0, "commands of all connections from one address, on one node: an office behind one (0: any number)",
+        most=1_000_000, in_development=0,
+    )  # fmt: skip
+    address_commands_burst: int = _setting(
+        10_000, "commands from one address at once: 50 clients that come back", least=1, most=1_000_000
+    )
+    joins_per_second: float = _setting(
+        5.0, "rooms that one connection may join in the long run: each may cost the backplane (0: any number)",
+        most=1_000_000, in_development=0,
+    )  # fmt: skip
+    joins_burst: int = _setting(
+        150, "rooms that one connection may join at once: more than rooms_per_connection_max", least=1, most=1_000_000
+    )
+    broadcasts_per_second: float = _setting(
+        1.0, "broadcasts of one connection in the long run: each costs every node all its clients (0: any number)",
+        most=1_000_000, in_development=0,
+    )  # fmt: skip
+    broadcasts_burst: int = _setting(10, "broadcasts of one connection at once", least=1, most=1_000_000)
+    refusals_max: int = _setting(
+        100, "commands refused for a rate within refusals_seconds, after which a connection is closed with 1008",
+        least=1, most=1_000_000,
+    )  # fmt: skip
+    refusals_seconds: float = _setting(10.0, "the time in which refusals_max counts", unit="s", least=0.1, most=3600)
+    address_connects_per_second: float = _setting(
+        10.0, "handshakes from one address that one node takes in the long run; 503 beyond (0: any number)",
+        most=1_000_000, in_development=0,
+    )  # fmt: skip
+    address_connects_burst: int = _setting(
+        200, "handshakes from one address at once: an office comes back after a restart", least=1, most=1_000_000
+    )
+    node_connects_per_second: float = _setting(
+        500.0, "handshakes that one node takes in the long run, half of a core; 503 beyond (0: any number)",
+        most=1_000_000, in_development=0,
+    )  # fmt: skip
+    node_connects_burst: int = _setting(
+        2_000, "handshakes that one node takes at once: the clients of one that died", least=1, most=1_000_000
+    )
+    address_connections_max: int = _setting(
+        200, "connections from one address to one node; 503 beyond (0: any number)", most=1_000_000,
+        in_development=10_000,
+    )  # fmt: skip
+    user_connections_max: int = _setting(
+        50, "connections of one user to one node: tabs and devices; 1008 beyond (0: any number)", most=1_000_000,
+        in_development=10_000,
+    )  # fmt: skip
+    rate_keys_max: int = _setting(
+        100_000,
+        "addresses, and users, without a connection of which is remembered what they spent: 30 MiB of each kind",
+        least=1, most=10_000_000,
+    )  # fmt: skip
+    fragments_max: int = _setting(
+        1_024, "frames of one message; 1008 beyond, as each costs more than its bytes", least=1, most=1_000_000
+    )
+    fragments_per_second: float = _setting(
+        200.0, "frames of fragmented messages from one connection in the long run; 1008 beyond (0: any number)",
+        most=1_000_000, in_development=0,
+    )  # fmt: skip
+    fragments_burst: int = _setting(
+        2_048, "such frames at once: two messages of fragments_max", least=1, most=1_000_000
+    )
+    control_frames_per_second: float = _setting(
+        10.0, "pings and pongs of one connection in the long run; 1008 beyond (0: any number)", most=1_000_000,
+        in_development=0,
+    )  # fmt: skip
+    control_frames_burst: int = _setting(100, "pings and pongs of one connection at once", least=1, most=1_000_000)
+    handshake_seconds: float = _setting(
+        10.0, "from the first byte to the last of a request's head, and before the first; then the connection is cut",
+        unit="s", least=0.1, most=600,
+    )  # fmt: skip
+    head_max_bytes: int = _setting(
+        16_384, "a larger head of a request is refused with 400", unit="bytes", least=1024, most=MIB
+    )
+    body_seconds: float = _setting(
+        60.0, "how long the body of a request may take; then the connection is cut", unit="s", least=0.1, most=3600
+    )
+    body_max_bytes: int = _setting(
+        10 * MIB, "a larger body of a request is refused with 413; a node holds it in memory", unit="bytes", least=1024
     )
     memory_max_bytes: int = _setting(
         512 * MIB, "a node with more resident memory is unhealthy, and closes inactive connections", unit="bytes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import math
 import secrets
 import time
 from collections.abc import Mapping
@@ -17,11 +18,21 @@ from realtime.hub import Member
 from realtime.identity import ANONYMOUS, Identity, LiveSession
 from realtime.permissions import Caller
 from realtime.protocol import codec
-from realtime.protocol.closing import TOO_BIG, CloseCode
+from realtime.protocol.closing import POLICY_VIOLATION, TOO_BIG, CloseCode
 from realtime.protocol.envelope import ConnectionInfo
-from realtime.protocol.errors import BadMessage, CommandRefused, InternalError, TooLarge, Unauthorized, Unavailable
+from realtime.protocol.errors import (
+    BadMessage,
+    CommandRefused,
+    InternalError,
+    RateLimited,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+)
 from realtime.protocol.messages import Ack, Authenticate, Command, ConnectionLimits, Outbound, Ping, Ref, Welcome
+from realtime.rates import CommandRates, Rate, Source, rounded_up
 from realtime.server.writer import FrameWriter
+from realtime.throttle import RATE
 
 if TYPE_CHECKING:
     from realtime.handlers import Handler
@@ -32,6 +43,9 @@ logger = logging.getLogger("realtime.connection")
 UNANSWERED_MAX = 1_024
 """A client with more publications that the backplane, or the recipient's node, has not answered yet is not read until
 half are answered."""
+
+NOTHING_MORE = CommandRates(Rate(1, 1), Rate(0, 1), Rate(0, 1))
+"""The rates of a connection that is closed because it went on: its bucket is never full again."""
 
 
 BEFORE_IDENTITY = frozenset({Authenticate, Ping})
@@ -46,17 +60,23 @@ class Connection(Member):
     """
 
     __slots__ = (
+        "_broadcasts_full_at",
         "_caller",
         "_handlers",
+        "_joins_full_at",
+        "_rates",
+        "_refusals_full_at",
         "_relief",
         "_unanswered",
         "address",
         "bytes_in",
         "close_sent",
+        "commands_full_at",
         "messages_in",
         "node",
         "opened_at",
         "rooms_at_end",
+        "source",
         "told_mark",
         "transport",
     )
@@ -70,6 +90,7 @@ class Connection(Member):
         identity: Identity = ANONYMOUS,
         transport: str = "websocket",
         address: str = "",
+        source: Source | None = None,
     ) -> None:
         super().__init__(f"{node.id}.{secrets.token_urlsafe(16)}", identity.user, writer)
         self.node = node
@@ -89,6 +110,10 @@ class Connection(Member):
         self.told_mark = 0
         """``progress_mark`` when the tracker was last told what this connection did."""
         self._caller: tuple[Identity, Caller] | None = None
+        self.source = source or Source("")
+        """What all connections from its address have spent."""
+        self.commands_full_at = self._joins_full_at = self._broadcasts_full_at = self._refusals_full_at = 0.0
+        self._rates = node.throttle.commands
         self._handlers = handlers
         self._unanswered = 0
         self._relief: asyncio.Future[None] | None = None
@@ -146,7 +171,9 @@ class Connection(Member):
         self.messages_in += 1
         self.bytes_in += len(text)
         size = len(text)
-        if size > self.node.settings.command_max_bytes:
+        if not self._rates.take(self, begun):
+            self.limited(begun)
+        elif size > self.node.settings.command_max_bytes:
             # Servers that know the limit of a message close by themselves, before it is in memory.
             if size > self.node.settings.message_max_bytes:
                 self.evict(TOO_BIG)
@@ -172,7 +199,46 @@ class Connection(Member):
     def handle_binary(self) -> None:
         """Answer a binary message."""
         self.touch()
-        self.refuse(BadMessage("Commands are text messages, not binary ones."), None)
+        if self._rates.take(self, self.last_active):
+            self.refuse(BadMessage("Commands are text messages, not binary ones."), None)
+        else:
+            self.limited(self.last_active)
+
+    def limited(self, now: float) -> None:
+        """A message came over the rate, which nobody reads: the client is told, or closed when it goes on."""
+        limit, wait = self._rates.refusal(self, now)
+        if not self._goes_on(limit, now):
+            self.refuse(RateLimited(retry_after=rounded_up(wait)), None)
+
+    def spend_join(self) -> None:
+        """One more join. Raises RateLimited."""
+        self._joins_full_at = self._spent("joins", self.node.throttle.joins, self._joins_full_at)
+
+    def spend_broadcast(self) -> None:
+        """One more broadcast. Raises RateLimited."""
+        self._broadcasts_full_at = self._spent("broadcasts", self.node.throttle.broadcasts, self._broadcasts_full_at)
+
+    def _spent(self, limit: str, rate: Rate, full_at: float) -> float:
+        now = time.monotonic()
+        wait = rate.wait(full_at, now)
+        if wait:
+            self._goes_on(limit, now)
+            raise RateLimited(retry_after=rounded_up(wait))
+        return rate.take(full_at, now)
+
+    def _goes_on(self, limit: str, now: float) -> bool:
+        """A command was refused by a rate; whether the connection is closed, because so many were."""
+        throttle = self.node.throttle
+        if self.close_sent is not None:
+            return True  # what was under way when it was closed
+        throttle.limited(limit, self.id)
+        if throttle.refusals.wait(self._refusals_full_at, now):
+            self._rates, self.commands_full_at = NOTHING_MORE, math.inf  # whatever waits to be handled is not
+            self.evict(POLICY_VIOLATION)
+            throttle.closed(RATE, self.id)
+            return True
+        self._refusals_full_at = throttle.refusals.take(self._refusals_full_at, now)
+        return False
 
     def refuse(self, refusal: CommandRefused, ref: Ref | None) -> None:
         """Answer a command with an error; the connection lives on."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
+from dataclasses import dataclass
 
 from channels.consumer import AsyncConsumer
 
@@ -29,10 +31,12 @@ from realtime.node import Node
 from realtime.probe import is_probe, serve_probe
 from realtime.protocol.closing import UNAUTHORIZED
 from realtime.protocol.errors import CommandRefused, Forbidden, Unavailable
+from realtime.rates import Source
 from realtime.runtime import Runtime, runtime
 from realtime.server import daphne_hooks, uvicorn_hooks
 from realtime.server.plain import PlainSocket
 from realtime.server.socket import BINARY, ClientSocket, Receive, Scope, Send
+from realtime.throttle import TurnedAway
 from realtime.tracking import ConnectionFacts
 
 RETRY_AFTER_SECONDS = 5
@@ -55,19 +59,18 @@ class RealtimeConsumer(AsyncConsumer):
         if is_probe(scope, process.probe_secret):
             await serve_probe(client)
             return
-        node = admitting_node(process, scope)
-        if isinstance(node, str):
-            process.instrument.connection_refused(node)
-            await (client.deny(403) if node == ORIGIN else client.deny(503, retry_after_seconds=RETRY_AFTER_SECONDS))
+        admitted = admit(process, scope)
+        if isinstance(admitted, TurnedAway):
+            is_origin = admitted.reason == ORIGIN
+            await (client.deny(403) if is_origin else client.deny(503, retry_after_seconds=seconds_of(admitted)))
             return
-        address = remote_address(scope)
-        try:
+        node, address = admitted.node, remote_address(scope)
+        with admitted:
             identity = await _identify(node, scope, client, address)
-        finally:
-            node.occupancy.arrived()
         if identity is None:
+            admitted.leave()
             return
-        connection = _connection(node, client, identity, address)
+        connection = _connection(admitted, client, identity, address)
         opened(process, scope, connection, identity)
         try:
             connection.welcome()
@@ -80,19 +83,66 @@ class RealtimeConsumer(AsyncConsumer):
                     await connection.handle(message)
         finally:
             connection.ended()
+            admitted.leave()
             process.connection_closed(connection, client.close_code)
 
 
-def admitting_node(process: Runtime, scope: Scope) -> Node | str:
-    """The node, with a place taken in it (give it back with ``occupancy.arrived``); or why this client is refused."""
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """A client is let in: it has a place in the node, and counts for its address.
+
+    A ``with`` for the time of the handshake gives both back when that fails. Later the place is the hub's, and
+    ``leave`` is called when the socket is gone.
+    """
+
+    node: Node
+    source: Source
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: object) -> None:
+        self.node.occupancy.arrived()
+        if kind is not None:
+            self.leave()
+
+    def leave(self) -> None:
+        """It counts for its address no more."""
+        self.node.throttle.leave(self.source)
+
+
+def admit(process: Runtime, scope: Scope) -> Admission | TurnedAway:
+    """Let a client in, before anybody is asked who it is; or say why not, which is counted."""
+    found = _admit(process, scope)
+    if isinstance(found, TurnedAway):
+        process.instrument.connection_refused(found.reason)
+    return found
+
+
+def _admit(process: Runtime, scope: Scope) -> Admission | TurnedAway:
     node = process.node
     if not is_origin_allowed(scope, process.origin_rules):
-        return ORIGIN
+        return TurnedAway(ORIGIN, 0)
     if node is None:
-        return "not_started"
+        return TurnedAway("not_started", RETRY_AFTER_SECONDS)
     if not node.is_accepting:
-        return node.state
-    return node if node.occupancy.arrive() else "capacity"
+        return TurnedAway(node.state, RETRY_AFTER_SECONDS)
+    address = remote_address(scope)
+    turned_away = node.throttle.knock(address)
+    if turned_away is not None:
+        return turned_away
+    source = node.throttle.enter(address)
+    if isinstance(source, TurnedAway):
+        return source
+    if not node.occupancy.arrive():
+        node.throttle.leave(source)
+        return TurnedAway("capacity", RETRY_AFTER_SECONDS)
+    return Admission(node, source)
+
+
+def seconds_of(turned_away: TurnedAway) -> int:
+    """For ``Retry-After``: whole seconds, one at least."""
+    return max(math.ceil(turned_away.retry_after), 1)
 
 
 async def permit_connection(node: Node, identity: Identity, address: str, transport: str) -> None:
@@ -144,8 +194,9 @@ async def _turn_away(client: ClientSocket) -> None:
                 pass
 
 
-def _connection(node: Node, client: ClientSocket, identity: Identity, address: str) -> Connection:
-    connection = Connection(node, client.writer, HANDLERS, identity=identity, address=address)
+def _connection(admitted: Admission, client: ClientSocket, identity: Identity, address: str) -> Connection:
+    node, source = admitted.node, admitted.source
+    connection = Connection(node, client.writer, HANDLERS, identity=identity, address=address, source=source)
     if node.settings.pong_is_activity:
         client.on_control_frame = connection.touch
     return connection

@@ -8,13 +8,14 @@ from realtime.protocol.envelope import ConnectionInfo
 from realtime.protocol.frames import FrameBatch
 from realtime.protocol.messages import MemberInfo
 from realtime.protocol.names import group_of_room
+from realtime.rates import Source
 from realtime.server.writer import FrameWriter
 
 
 class Member:
     """A connection as the hub sees it. ``user`` is None while it is anonymous."""
 
-    __slots__ = ("id", "identity", "is_admitted", "last_active", "rooms", "user", "writer")
+    __slots__ = ("account", "id", "identity", "is_admitted", "last_active", "rooms", "user", "writer")
 
     def __init__(self, connection_id: str, user: str | None, writer: FrameWriter) -> None:
         self.id = connection_id
@@ -25,6 +26,8 @@ class Member:
         """What its credential said."""
         self.is_admitted = True
         """False while it must say who it is: nothing is delivered to it, and nothing else is done for it."""
+        self.account: Source | None = None
+        """What all connections of the user have spent."""
         self.last_active = 0.0
         """When the client last sent something; the monotonic clock, seconds."""
 

@@ -67,6 +67,12 @@ class Instrument:
     def command_refused(self, code: str) -> None:
         """A command was answered with this error code."""
 
+    def command_limited(self, limit: str) -> None:
+        """A command was over a rate: of its "connection", "address" or "user", of "joins" or "broadcasts"."""
+
+    def request_cut(self, reason: str) -> None:
+        """A request of HTTP was not waited for, or not read: "late_head", "late_body", "large_head", "large_body"."""
+
     def batch_received(self, count: int) -> None:
         """That many envelopes came from the backplane in one read."""
 

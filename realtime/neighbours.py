@@ -45,10 +45,11 @@ class Neighbours:
         self._clock = clock
 
     def announce(self, *, was_interrupted: bool = False) -> None:
-        """Tell everybody that this node lives. A node that said goodbye speaks no more."""
+        """Tell everybody that this node lives, and what users spent here. A node that said goodbye speaks no more."""
         node = self._node
+        spent = node.throttle.tell()
         if node.trust.is_trusted and node.state != "stopped":
-            heartbeat = node.heartbeat()
+            heartbeat = msgspec.structs.replace(node.heartbeat(), spent=spent)
             if was_interrupted:
                 heartbeat = msgspec.structs.replace(heartbeat, was_interrupted=True)
             node.publish(NODES_GROUP, heartbeat)
@@ -63,6 +64,7 @@ class Neighbours:
         now = self._clock()
         node = self._node
         is_new = self.table.heard(heartbeat, now)
+        node.throttle.heard(heartbeat.spent)
         if is_new:
             logger.info("node_appeared node=%s other=%s", node.id, heartbeat.node)
         if not node.trust.is_trusted or node.state == "stopped":

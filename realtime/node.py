@@ -4,9 +4,8 @@ It publishes for its connections, delivers what comes back, and keeps the table 
 ``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
 backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``orders`` and
 ``inquiries`` (what Django code asks of nodes, and the answers), ``streams`` (requests carried between nodes),
-``inbound`` (sorts what arrives), ``occupancy`` (who may come and must go), ``expiry`` (whose credential ends),
-``judge`` (what clients may do),
-``meter`` (its figures).
+``inbound`` (sorts what arrives), ``occupancy`` (who may come and go), ``expiry`` (whose credential ends), ``judge``
+(what clients may do), ``throttle`` (how much), ``meter`` (its figures).
 """
 
 from __future__ import annotations
@@ -49,14 +48,7 @@ from realtime.protocol.envelope import (
     Watch,
     encode,
 )
-from realtime.protocol.names import (
-    BROADCAST_GROUP,
-    NODES_GROUP,
-    echo_stem,
-    group_of_user,
-    node_channel,
-    node_id_of,
-)
+from realtime.protocol.names import BROADCAST_GROUP, NODES_GROUP, echo_stem, group_of_user, node_channel, node_id_of
 from realtime.receipts import Receipts
 from realtime.refusals import Refusals
 from realtime.server.writer import nobody
@@ -65,6 +57,7 @@ from realtime.stamp import Stamp
 from realtime.streams import Streams
 from realtime.subscriptions import Subscriptions
 from realtime.tasks import TaskGroup
+from realtime.throttle import Throttle
 from realtime.trust import Gap, Trust
 
 logger = logging.getLogger("realtime.node")
@@ -102,6 +95,7 @@ class Node:
         self.occupancy = Occupancy(self.id, self.hub, settings, instrument, self.tasks, clock)
         self.expiry = Expiry(self.id, self.hub, settings, instrument, self.tasks, clock)
         self.refusals = Refusals(self.id, instrument, clock)
+        self.throttle = Throttle(self.id, settings, instrument, clock)
         self.receipts = Receipts(settings.receipt_timeout_seconds)
         self.subscriptions = Subscriptions(backplane, self.tasks)
         self.deliverer = Deliverer(instrument, settings.deliver_slice_ms / 1000)
@@ -300,14 +294,19 @@ class Node:
         member.writer.on_backlog = lambda: self._backlog_grew(member)
         self.expiry.watch(member)
         if member.user is not None:
-            await self._hold(group_of_user(member.user))
+            await self._welcome_user(member, member.user)
 
     async def identify(self, member: Member, user: str) -> None:
         """An anonymous connection turns out to be a user's; on return their private messages come here."""
         self.hub.identify(member, user)
         for name in member.rooms:
             self.members.joined(member, name)  # the same connection with another `user`
+        await self._welcome_user(member, user)
+
+    async def _welcome_user(self, member: Member, user: str) -> None:
+        self.throttle.open_account(member, user)
         await self._hold(group_of_user(user))
+        self.throttle.evict_if_over(member)
 
     def remove(self, member: Member) -> None:
         """A connection is gone: out of its rooms, out of the hub. Safe to call twice."""
@@ -321,6 +320,7 @@ class Node:
         self._backlogged.pop(member.id, None)
         if member.user is not None:
             self.subscriptions.release(group_of_user(member.user))
+        self.throttle.close_account(member)
 
     async def _hold(self, group: str) -> None:
         try:

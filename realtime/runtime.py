@@ -197,6 +197,17 @@ class Runtime:
         logger.info("node_stopped node=%s", node.id)
         self.node = self.loop = None
 
+    def misused(self, reason: str, who: str) -> None:
+        """A server closed a connection from ``who`` for its frames."""
+        if self.node is not None:
+            self.node.throttle.closed(reason, who)
+
+    def request_cut(self, reason: str) -> None:
+        """A server did not wait for a request, or did not read all of it."""
+        self.instrument.request_cut(reason)
+        if self.node is not None:
+            self.node.throttle.cut(reason)
+
     # -- connections -------------------------------------------------------------------------------------------------
 
     def connection_opened(self, connection: Connection, facts: ConnectionFacts) -> None:

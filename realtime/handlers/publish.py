@@ -19,6 +19,7 @@ from realtime.signals import message_received
 
 async def broadcast(connection: Connection, command: PublishBroadcast, *, binary: bool = False) -> None:
     """Publish to every connection of every node. ``binary``: bytes are in the data, as base64."""
+    connection.spend_broadcast()
     node = connection.node
     if (pending := node.judge.broadcast(connection.caller)) is not None:
         await pending

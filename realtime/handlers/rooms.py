@@ -14,6 +14,7 @@ MEMBERS_LISTED_MAX = 1_000
 
 async def join(connection: Connection, command: Join) -> Joined:
     """Join; the reply comes after the backplane confirmed. Joining again is no error, and may ask for the members."""
+    connection.spend_join()
     node = connection.node
     room = command.room
     if (pending := node.judge.join(connection.caller, room)) is not None:

@@ -99,7 +99,8 @@ class Heartbeat(Envelope, frozen=True, tag="heartbeat"):
     found last.
 
     ``is_answer``: sent to one node alone, which this one did not know until now. ``was_interrupted``: this node hears
-    again, and may have missed questions and left changes untold.
+    again, and may have missed questions and left changes untold. ``spent``: commands of users on this node that were
+    not told yet, by user; a node of a version without it ignores it.
     """
 
     node: str
@@ -112,6 +113,7 @@ class Heartbeat(Envelope, frozen=True, tag="heartbeat"):
     health: list[Health] = []
     is_answer: bool = False
     was_interrupted: bool = False
+    spent: dict[str, int] = {}
 
 
 class Goodbye(Envelope, frozen=True, tag="goodbye"):

@@ -32,15 +32,20 @@ def frame(message: bytes) -> bytes:
     return b"\x82" + framed[1:] if isinstance(message, BinaryMessage) else framed
 
 
+TAKEN_MOST = 200
+"""Messages taken in one go: below a millisecond, however small they are."""
+
+
 def take_text_messages(data: bytes, max_bytes: int) -> tuple[list[bytes], bytes]:
     """The messages at the start of ``data`` that are plain: a client's whole, masked, unfragmented text frame each.
 
     Returns them unmasked, and the rest from the first frame that is anything else (a control frame, a fragment, a frame
-    of 64 KiB or more or larger than ``max_bytes``, broken UTF-8, a piece): that is for a complete parser.
+    of 64 KiB or more or larger than ``max_bytes``, broken UTF-8, a piece): that is for a complete parser. After
+    ``TAKEN_MOST`` of them there may be more in the rest.
     """
     messages: list[bytes] = []
     at, end = 0, len(data)
-    while end - at >= _SHORTEST_MASKED and data[at] == _TEXT_FINAL:
+    while end - at >= _SHORTEST_MASKED and data[at] == _TEXT_FINAL and len(messages) < TAKEN_MOST:
         length, mask_at = data[at + 1] - 0x80, at + 2
         if length == _LENGTH_16:
             length, mask_at = int.from_bytes(data[at + 2 : at + 4], "big"), at + 4

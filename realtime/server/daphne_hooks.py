@@ -19,6 +19,7 @@ from typing import Any
 
 from realtime.conf import Settings
 from realtime.limits import BacklogLimit
+from realtime.server.frame_limits import FrameLimits
 from realtime.server.lifecycle import Address, Lifecycle, reachable
 from realtime.server.socket import ClientSocket, Scope, Send
 
@@ -41,6 +42,7 @@ def verify() -> str | None:
         from daphne.server import Server
         from daphne.ws_protocol import WebSocketFactory, WebSocketProtocol
         from twisted.internet import abstract, tcp
+        from twisted.web import http
     except ImportError as error:
         return str(error)
     wanted: list[tuple[Any, str]] = [
@@ -52,6 +54,8 @@ def verify() -> str | None:
         (Autobahn, "CONFIG_ATTRS_COMMON"),
         (sys.modules[Autobahn.__module__], "pformat"),
         (Autobahn, "_fail_connection"),
+        (Autobahn, "consumeData"),
+        (Autobahn, "processData"),
         (Autobahn, "_max_message_size_exceeded"),
         (WebSocketProtocol, "sendHttpErrorResponse"),
         (WebSocketProtocol, "handle_reply"),
@@ -63,6 +67,8 @@ def verify() -> str | None:
         (abstract.FileDescriptor, "dataBuffer"),
         (abstract.FileDescriptor, "offset"),
         (tcp.Server, "abortConnection"),
+        (http, "_GenericHTTPChannelProtocol"),
+        *((http.HTTPChannel, name) for name in _CHANNEL_NAMES),
     ]
     for owner, name in wanted:
         if not hasattr(owner, name):
@@ -70,6 +76,24 @@ def verify() -> str | None:
     if "_tempDataLen" not in abstract.FileDescriptor.__init__.__code__.co_names:
         return "twisted.internet.abstract.FileDescriptor does not set _tempDataLen"
     return None
+
+
+_CHANNEL_NAMES = (
+    "MAX_LENGTH",
+    "_receivedHeaderCount",
+    "_receivedHeaderSize",
+    "_respondToBadRequestAndDisconnect",
+    "_savedTimeOut",
+    "allContentReceived",
+    "allHeadersReceived",
+    "lineLengthExceeded",
+    "rawDataReceived",
+    "requestDone",
+    "resetTimeout",
+    "setTimeout",
+    "timeoutConnection",
+    "totalHeadersSize",
+)
 
 
 def client_socket(scope: Scope, send: Send, limit: BacklogLimit, inbox_max_bytes: int) -> ClientSocket | None:
@@ -137,6 +161,7 @@ class DaphneHooks:
             port.socket.listen(settings.listen_backlog)
         for server in self._servers:
             tune(server, settings)
+            self._bound_requests(server)
         self._lifecycle.find_address = self._find_address
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._on_signal)
@@ -156,6 +181,23 @@ class DaphneHooks:
                 self._ports.append(reader)
                 if server not in self._servers:
                     self._servers.append(server)
+
+    def _bound_requests(self, server: Any) -> None:
+        """What a client may cost before it is one, and a WebSocket besides its messages."""
+        if verify() is not None:
+            return
+        from realtime.server.daphne_http import BoundedChannel, bounded_channel
+        from realtime.server.daphne_protocol import RealtimeProtocol
+
+        settings = self._lifecycle.settings
+        BoundedChannel.head_seconds = server.http_factory.timeOut = settings.handshake_seconds
+        BoundedChannel.totalHeadersSize = BoundedChannel.MAX_LENGTH = settings.head_max_bytes
+        BoundedChannel.body_seconds = settings.body_seconds
+        BoundedChannel.body_max_bytes = settings.body_max_bytes
+        BoundedChannel.on_cut = staticmethod(self._lifecycle.request_cut)
+        server.http_factory.protocol = bounded_channel
+        RealtimeProtocol.frame_limits = FrameLimits.of(settings)
+        RealtimeProtocol.on_misuse = staticmethod(self._lifecycle.misused)
 
     def _find_address(self) -> Address | None:
         for port in self._ports:
@@ -266,7 +308,7 @@ def _kill_all_applications(self: Any) -> Any:
 
 def _create_application(self: Any, protocol: Any, scope: Scope) -> Any:
     """Daphne's own gives each connection an ``asyncio.Queue``, 3.5 KB of which nearly all stays empty."""
-    from realtime.server.daphne_protocol import AsgiQueue
+    from realtime.server.daphne_queue import AsgiQueue
 
     if protocol not in self.connections:
         return None

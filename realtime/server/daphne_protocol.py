@@ -8,6 +8,7 @@ import sys
 import termios
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
@@ -19,15 +20,23 @@ from twisted.web.http import HTTPChannel
 
 from realtime.protocol.closing import INTERNAL_ERROR, POLICY_VIOLATION, SLOW_CONSUMER, TOO_BIG, truncate_reason
 from realtime.protocol.frames import take_text_messages
+from realtime.server.frame_limits import (
+    CLOSING_MAX_BYTES,
+    CONTROL_FRAMES,
+    DEAF_MAX_BYTES,
+    FRAGMENTS,
+    HELD_BYTES,
+    FrameCount,
+)
 
 if TYPE_CHECKING:
     from realtime.server.daphne_socket import DaphneSocket
 
+TURN_STEPS = 100
+"""Steps of autobahn's parser, two for each frame, before others get their turn: a millisecond."""
+
 LINGER_SECONDS = 5.0
 """After the closing handshake the socket is cut, whether the client has read everything or not."""
-
-FRAGMENTS_MAX = 1_024
-"""Frames in one message; daphne itself has no bound, and each costs more than its bytes."""
 
 
 HANDSHAKE_ATTRIBUTES = (
@@ -64,41 +73,25 @@ class HandshakeRequest:
 _request_of = lru_cache(maxsize=64)(HandshakeRequest)
 
 
-class AsgiQueue:
-    """The messages for one ASGI application: what daphne needs of ``asyncio.Queue``, for one reader."""
-
-    __slots__ = ("_messages", "_waiter")
-
-    def __init__(self) -> None:
-        self._messages: list[dict[str, Any]] = []
-        self._waiter: asyncio.Future[None] | None = None
-
-    def put_nowait(self, message: dict[str, Any]) -> None:
-        """One more message; never full: what fills it is bounded elsewhere, or is daphne's own."""
-        self._messages.append(message)
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def get(self) -> dict[str, Any]:
-        """The next message. A reader that is cancelled loses none."""
-        while not self._messages:
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        return self._messages.pop(0)
-
-
 SHARED_STATISTICS = TrafficStats()  # type: ignore[no-untyped-call]
 """Autobahn counts octets for each protocol; nobody reads them, ours are on the writer."""
 
 
-class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
+class RealtimeProtocol(FrameCount, WebSocketProtocol):  # type: ignore[misc]
     """One WebSocket of daphne. With a ``client_socket`` its messages bypass the ASGI queue."""
+
+    on_misuse: Callable[[str, str], None] = staticmethod(lambda reason, who: None)
+    """Called with the limit and the client's address when a connection is closed for its frames."""
 
     client_socket: DaphneSocket | None = None
     send_queue: Any = ()
     _fragments = 0
     _waiting_at_last_look = -1
+    data: bytes
     _held = b""
+    _is_held_back = False
+    _closing_bytes = 0
+    _deaf_bytes = 0
     _linger: Any = None
     _denial: dict[str, Any] | None = None
 
@@ -129,7 +122,10 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
         """
         if self._held:
             self._held += data
-            return
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         is_plain = (
             self.client_socket is not None
             and self.state == self.STATE_OPEN
@@ -141,16 +137,72 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
                 self.onMessage(message, False)
             if messages and data:
                 # A close frame or a violation among them would end the connection before they are answered.
-                self._held = data
-                asyncio.get_running_loop().call_soon(self._go_on)
+                self._hold(data)
                 return
         if data:
-            super().dataReceived(data)
+            self._parse(data)
+
+    def _hold(self, data: bytes) -> None:
+        """The application, and everybody else, has a turn before the rest. What comes meanwhile waits behind it."""
+        self._held = data
+        if len(data) > HELD_BYTES:
+            self._is_held_back = True
+            self.transport.pauseProducing()
+        asyncio.get_running_loop().call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        """The application has had its turn: the rest is for autobahn."""
         data, self._held = self._held, b""
+        self._take(data)
+        if self._is_held_back and not self._held:
+            self._is_held_back = False
+            if self.client_socket is None or not self.client_socket.is_paused:
+                self.resume_reading()
+
+    def _parse(self, data: bytes) -> None:
+        if self._is_closed_for_misuse():
+            self._closing_bytes += len(data)
+            if self._closing_bytes > CLOSING_MAX_BYTES:
+                self._turn_deaf()
+                return
         super().dataReceived(data)
+
+    def consumeData(self) -> None:
+        """Autobahn's own parses all that it has: a client that sends nothing but frames would stop everybody else."""
+        if self.state not in (self.STATE_OPEN, self.STATE_CLOSING):
+            super().consumeData()
+            return
+        steps = 0
+        while self.processData() and self.state != self.STATE_CLOSED:
+            steps += 1
+            if steps >= TURN_STEPS and self.data:
+                rest: bytes = self.data
+                self.data = b""
+                self._hold(rest)
+                return
+
+    def _is_closed_for_misuse(self) -> bool:
+        is_closing: bool = self.state == self.STATE_CLOSING and self.localCloseCode == POLICY_VIOLATION.code
+        return is_closing
+
+    def _misused(self, reason: str) -> None:
+        """Too many frames: close, and parse no more of them."""
+        if self._deaf_bytes:
+            return
+        self._turn_deaf()
+        self._fail_connection(POLICY_VIOLATION.code, POLICY_VIOLATION.reason)
+        address = getattr(self, "client_addr", None)
+        self.on_misuse(reason, str(address[0]) if address else "")
+
+    def _turn_deaf(self) -> None:
+        """Whatever still comes is thrown away, until the time for the client's answer is over."""
+        self._deaf_bytes = 1
+        self.data = b""
+        setattr(self, "dataReceived", self._throw_away)  # noqa: B010  mypy: a method of this object alone
+
+    def _throw_away(self, data: bytes) -> None:
+        self._deaf_bytes += len(data)
+        if self._deaf_bytes > DEAF_MAX_BYTES:
+            self.pause_reading()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
         """A whole message came."""
@@ -164,11 +216,17 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
 
     def onPing(self, payload: bytes) -> None:
         """The client pings."""
+        if not self._may_control():
+            self._misused(CONTROL_FRAMES)
+            return
         super().onPing(payload)
         self._heard_control_frame()
 
     def onPong(self, payload: bytes) -> None:
         """The client answers a ping, or says something like it unasked."""
+        if not self._may_control():
+            self._misused(CONTROL_FRAMES)
+            return
         super().onPong(payload)
         self._heard_control_frame()
 
@@ -184,8 +242,8 @@ class RealtimeProtocol(WebSocketProtocol):  # type: ignore[misc]
     def onMessageFrameBegin(self, length: int) -> None:
         """A frame of a message begins."""
         self._fragments += 1
-        if self._fragments > FRAGMENTS_MAX:
-            self._fail_connection(POLICY_VIOLATION.code, POLICY_VIOLATION.reason)
+        if not self._may_continue(self._fragments):
+            self._misused(FRAGMENTS)
         super().onMessageFrameBegin(length)
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:

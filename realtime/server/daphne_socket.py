@@ -40,6 +40,8 @@ STATE_CONNECTING = Autobahn.STATE_CONNECTING
 STATE_OPEN = Autobahn.STATE_OPEN
 MESSAGE_COST_BYTES = 256
 """What a waiting message costs besides its bytes: a flood of small ones is bounded too."""
+CROWD_MESSAGES, TURN_MESSAGES = 100, 25
+"""Where more than so many wait, so many are handled before others get their turn."""
 UNSENT_LOW_BYTES = 131_072
 """TCP_NOTSENT_LOWAT: what the kernel may hold unsent for a client that does not read (it would take 2.8 MB more)."""
 
@@ -171,7 +173,11 @@ class DaphneSocket(ClientSocket):
 
     async def next(self) -> Received | None:
         while not self._taken:
-            if self._inbox:
+            if len(self._inbox) > CROWD_MESSAGES:
+                self._taken = self._inbox[TURN_MESSAGES - 1 :: -1]
+                del self._inbox[:TURN_MESSAGES]
+                await asyncio.sleep(0)  # who sends that much does not hold up the others
+            elif self._inbox:
                 self._inbox.reverse()
                 self._taken, self._inbox = self._inbox, self._taken
             elif self._is_ended:
@@ -185,6 +191,11 @@ class DaphneSocket(ClientSocket):
             self._is_paused = False
             self._protocol.resume_reading()
         return message
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its client is not read, because so much waits."""
+        return self._is_paused
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """Called by the protocol: a whole message came."""

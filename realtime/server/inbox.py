@@ -19,6 +19,8 @@ from realtime.server.socket import (
 
 MESSAGE_COST_BYTES = 256
 """What a waiting message costs besides its bytes: a flood of small ones is bounded too."""
+CROWD_MESSAGES, TURN_MESSAGES = 100, 25
+"""Where more than so many wait, so many are handled before others get their turn."""
 
 
 class Readable(Protocol):
@@ -73,7 +75,11 @@ class InboxSocket(ClientSocket):
 
     async def next(self) -> Received | None:
         while not self._taken:
-            if self._inbox:
+            if len(self._inbox) > CROWD_MESSAGES:
+                self._taken = self._inbox[TURN_MESSAGES - 1 :: -1]
+                del self._inbox[:TURN_MESSAGES]
+                await asyncio.sleep(0)  # who sends that much does not hold up the others
+            elif self._inbox:
                 self._inbox.reverse()
                 self._taken, self._inbox = self._inbox, self._taken
             elif self._is_ended:
@@ -87,6 +93,11 @@ class InboxSocket(ClientSocket):
             self._is_paused = False
             self._readable.resume_reading()
         return message
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether its client is not read, because so much waits."""
+        return self._is_paused
 
     def received(self, payload: bytes, is_binary: bool) -> None:
         """A whole message came."""

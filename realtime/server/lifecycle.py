@@ -21,6 +21,12 @@ class Lifecycle(Protocol):
     def settings(self) -> Settings:
         """The settings of this process."""
 
+    def misused(self, reason: str, who: str) -> None:
+        """A server closed a connection from ``who`` for its frames, because of this limit."""
+
+    def request_cut(self, reason: str) -> None:
+        """A server did not wait for a request, or did not read all of it."""
+
     async def start(self) -> None:
         """Start the node; returns at once when it runs."""
 

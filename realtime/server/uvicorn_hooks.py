@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from realtime.conf import Settings
 from realtime.limits import BacklogLimit
+from realtime.server.frame_limits import FrameLimits
 from realtime.server.lifecycle import Address, Lifecycle, reachable
 from realtime.server.socket import ClientSocket, Receive, Scope, Send
 from realtime.server.stop_signals import StopSignals
@@ -137,6 +138,7 @@ class UvicornHooks:
         """Call in the lifespan's startup, when the node has started: nobody listens yet."""
         tune(self._config, self._lifecycle.settings)
         ignore_proxy_headers(self._config)
+        self._bound_requests()
         self._use_protocol()
         server = self._find_server()
         if server is None:
@@ -146,6 +148,17 @@ class UvicornHooks:
             return
         self._wrap_shutdown(server)
         self._lifecycle.find_address = lambda: self._find_address(server)
+
+    def _bound_requests(self) -> None:
+        from realtime.server.uvicorn_http import bounded, is_known
+
+        own = self._config.http_protocol_class
+        if is_known(own):
+            cut = self._lifecycle.request_cut
+            self._config.http_protocol_class = bounded(own, self._lifecycle.settings, cut)
+        else:
+            effect = "nothing bounds how long a request takes, or how large its head is"
+            logger.warning("uvicorn_http_unknown implementation=%r effect=%r", self._config.http, effect)
 
     def _use_protocol(self) -> None:
         from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -161,6 +174,8 @@ class UvicornHooks:
             )
             return
         self._config.ws_protocol_class = RealtimeProtocol
+        RealtimeProtocol.frame_limits = FrameLimits.of(self._lifecycle.settings)
+        RealtimeProtocol.on_misuse = staticmethod(self._lifecycle.misused)
         if self._config.ws_per_message_deflate:
             logger.warning(
                 "compression_is_on effect=%r hint=%r",

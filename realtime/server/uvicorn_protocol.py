@@ -6,6 +6,7 @@ Attributes of uvicorn and of ``websockets`` are touched here and in the two sibl
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
@@ -22,6 +23,14 @@ from realtime.protocol.closing import (
     truncate_reason,
 )
 from realtime.protocol.frames import take_text_messages
+from realtime.server.frame_limits import (
+    CLOSING_MAX_BYTES,
+    CONTROL_FRAMES,
+    DEAF_MAX_BYTES,
+    FRAGMENTS,
+    HELD_BYTES,
+    FrameCount,
+)
 from realtime.server.socket import CLOSED_ABNORMALLY, Receive, Scope, Send
 
 if TYPE_CHECKING:
@@ -30,8 +39,10 @@ if TYPE_CHECKING:
 CLOSE_SECONDS = 2.0
 """A client that has not answered a close frame by then is cut, unless it still reads what was written before."""
 
-FRAGMENTS_MAX = 1_024
-"""Frames in one message; uvicorn itself has no bound, and each costs more than its bytes."""
+SLICE_BYTES = 1_024
+"""What ``websockets`` parses in one go: it parses, and answers, all that it is given before anybody may say no."""
+TURN_FRAMES = 100
+"""Frames in that, after which others get their turn."""
 
 INVALID_TEXT = 1007
 """The close code for a text message that is not UTF-8."""
@@ -40,9 +51,15 @@ BETWEEN_FRAMES = StreamReader.at_eof.__code__
 """Where the parser of ``websockets`` waits while it has begun no frame."""
 
 
-class RealtimeProtocol(WebSocketsSansIOProtocol):
+class RealtimeProtocol(FrameCount, WebSocketsSansIOProtocol):
     """One WebSocket of uvicorn. With a ``client_socket`` its messages bypass the ASGI queue."""
 
+    on_misuse: Callable[[str, str], None] = staticmethod(lambda reason, who: None)
+    """Called with the limit and the client's address when a connection is closed for its frames."""
+
+    _is_held_back = False
+    _closing_bytes = 0
+    _deaf_bytes = 0
     client_socket: UvicornSocket | None = None
     _held = b""
 
@@ -60,37 +77,79 @@ class RealtimeProtocol(WebSocketsSansIOProtocol):
         """
         if self._held:
             self._held += data
-            return
+        else:
+            self._take(data)
+
+    def _take(self, data: bytes) -> None:
         if self.client_socket is not None and self.conn.state is State.OPEN and self._is_between_messages():
             messages, data = take_text_messages(data, self.config.ws_max_size)
             for message in messages:
                 self.client_socket.received(message, False)
             if messages and data:
                 # A close frame or a violation among them would end the connection before they are answered.
-                self._held = data
-                self.loop.call_soon(self._go_on)
+                self._hold(data)
                 return
         if data:
             self._parse(data)
 
+    def _hold(self, data: bytes) -> None:
+        """The application, and everybody else, has a turn before the rest. What comes meanwhile waits behind it."""
+        self._held = data
+        if len(data) > HELD_BYTES:
+            self._is_held_back = True
+            self.pause_reading()
+        self.loop.call_soon(self._go_on)
+
     def _go_on(self) -> None:
-        """The application has had its turn: the rest is for the parser."""
         data, self._held = self._held, b""
-        self._parse(data)
+        self._take(data)
+        if self._is_held_back and not self._held:
+            self._is_held_back = False
+            if self.client_socket is None or not self.client_socket.is_paused:
+                self.resume_reading()
 
     def _parse(self, data: bytes) -> None:
-        if self._has_failed():
-            return  # what still comes is thrown away
-        self.conn.receive_data(data)
-        self.handle_events()  # also what came before a violation
-        if self._has_failed():
-            self.handle_parser_exception()
+        for start in range(0, len(data), SLICE_BYTES):
+            if self._is_closed_for_misuse():
+                self._closing_bytes += len(data) - start
+                if self._closing_bytes > CLOSING_MAX_BYTES:
+                    self._deaf_bytes = self._deaf_bytes or 1
+            if self._has_failed() or self._deaf_bytes:
+                self._throw_away(len(data) - start)
+                return
+            frames = self._frames
+            self.conn.receive_data(data[start : start + SLICE_BYTES])
+            self.handle_events()  # also what came before a violation
+            if self._has_failed():
+                self.handle_parser_exception()
+            later = data[start + SLICE_BYTES :]
+            if later and self._frames - frames > TURN_FRAMES:
+                self._hold(later)
+                return
+
+    def _is_closed_for_misuse(self) -> bool:
+        closed = self.conn.close_sent
+        return closed is not None and closed.code == POLICY_VIOLATION.code
+
+    def _misused(self, reason: str) -> None:
+        """Too many frames: close, and parse no more of them."""
+        if not self._deaf_bytes and not self.close_sent:
+            self._deaf_bytes = 1
+            self.close_with(POLICY_VIOLATION.code, POLICY_VIOLATION.reason)
+            self.on_misuse(reason, self.client[0] if self.client else "")
+
+    def _throw_away(self, count: int) -> None:
+        """What comes after the close frame was sent: the client gets some time to see that."""
+        self._deaf_bytes += count
+        if self._deaf_bytes > DEAF_MAX_BYTES:
+            self.pause_reading()
 
     def _has_failed(self) -> bool:
         return self.conn.parser_exc is not None
 
     def send_receive_event_to_app(self) -> None:
         """A whole message came."""
+        self._frames += 1
         is_text = self.curr_msg_data_type == "text"
         message = b"".join(self.frames)
         if is_text and not self.close_sent and not _is_utf8(message):
@@ -104,8 +163,8 @@ class RealtimeProtocol(WebSocketsSansIOProtocol):
 
     def handle_cont(self, event: Frame) -> None:
         """One more frame of a message."""
-        if len(self.frames) >= FRAGMENTS_MAX:
-            self.close_with(POLICY_VIOLATION.code, POLICY_VIOLATION.reason)
+        if not self._may_continue(len(self.frames) + 1):
+            self._misused(FRAGMENTS)
         if not self.close_sent:
             super().handle_cont(event)
 
@@ -114,11 +173,17 @@ class RealtimeProtocol(WebSocketsSansIOProtocol):
         if self.close_sent:
             self.conn.data_to_send()  # nothing follows a close frame
             return
+        if not self._may_control():
+            self._misused(CONTROL_FRAMES)
+            return
         self._flush()
         self._heard_control_frame()
 
     def handle_pong(self, event: Frame) -> None:
         """The client answers a ping, or says something like it unasked."""
+        if not self._may_control():
+            self._misused(CONTROL_FRAMES)
+            return
         super().handle_pong(event)
         self._heard_control_frame()
 

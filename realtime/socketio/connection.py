@@ -38,7 +38,16 @@ ALL = ""
 class SocketIOConnection(Connection):
     """The client behind a session. It hears broadcasts once it is connected to ``/``."""
 
-    __slots__ = ("_on_connected", "_on_ended", "_partial", "_registry", "_session", "active_before", "namespaces")
+    __slots__ = (
+        "_has_skipped",
+        "_on_connected",
+        "_on_ended",
+        "_partial",
+        "_registry",
+        "_session",
+        "active_before",
+        "namespaces",
+    )
 
     def __init__(
         self,
@@ -51,7 +60,15 @@ class SocketIOConnection(Connection):
         on_connected: Callable[[], None],
         on_ended: Callable[[SocketIOConnection, int], None],
     ) -> None:
-        super().__init__(node, session.writer, HANDLERS, identity=identity, transport=TRANSPORT, address=address)
+        super().__init__(
+            node,
+            session.writer,
+            HANDLERS,
+            identity=identity,
+            transport=TRANSPORT,
+            address=address,
+            source=session.source,
+        )
         self.namespaces: dict[str, Client] = {}
         """Those that the client is connected to."""
         self.active_before = self.last_active
@@ -59,6 +76,7 @@ class SocketIOConnection(Connection):
         self._session = session
         self._registry = registry
         self._partial: Packet | None = None  # waits for its attachments
+        self._has_skipped = False  # attachments belong to something that was not read
         self._on_connected = on_connected
         self._on_ended = on_ended
 
@@ -76,7 +94,7 @@ class SocketIOConnection(Connection):
         self.messages_in += 1
         self.bytes_in += len(message)
         try:
-            packet = self._completed(message)
+            packet = self._completed(message) if self._may_read(message, begun) else None
             if packet is not None:
                 await self._handle_packet(packet)
         except BadPacket as error:
@@ -85,6 +103,15 @@ class SocketIOConnection(Connection):
         self.node.instrument.command_handled(time.monotonic() - begun, len(message))
         if self._unanswered > UNANSWERED_MAX:
             await self._relieved()
+
+    def _may_read(self, message: bytes, now: float) -> bool:
+        """Whether the rate allows to read it. What is skipped takes the rest of its packet with it."""
+        if not self._rates.take(self, now):
+            self._has_skipped, self._partial = True, None
+            self.limited(now)
+        elif not isinstance(message, BinaryMessage):
+            self._has_skipped = False
+        return not self._has_skipped
 
     def _completed(self, message: bytes) -> Packet | None:
         """The packet that this message completes. Raises BadPacket."""

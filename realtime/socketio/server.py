@@ -11,7 +11,8 @@ from realtime.consumers import (
     IDENTITY,
     ORIGIN,
     RETRY_AFTER_SECONDS,
-    admitting_node,
+    Admission,
+    admit,
     client_socket,
     opened,
     session_identity,
@@ -22,6 +23,7 @@ from realtime.protocol import engineio
 from realtime.protocol.engineio import Refusal, Refused, Request, Transport
 from realtime.protocol.errors import Unavailable
 from realtime.protocol.names import node_of_session
+from realtime.rates import Source
 from realtime.runtime import Runtime, runtime
 from realtime.server.socket import ClientSocket, Receive, Scope, Send
 from realtime.socketio.carrier import POLL, POST, FarSide, carry_request, carry_websocket
@@ -30,6 +32,7 @@ from realtime.socketio.events import Registry, registry
 from realtime.socketio.http import origin_headers, read_body, send_answer, send_preflight
 from realtime.socketio.session import Answer, Session, Speaker, refused
 from realtime.socketio.sessions import Sessions
+from realtime.throttle import TurnedAway
 
 POST_SECONDS = 30.0
 """A body whose node has not answered by then is not known to be taken."""
@@ -130,12 +133,10 @@ class SocketIOServer:
         return await _until_client_gone(self._poll(home, request.session), receive)
 
     async def _open_polling(self, home: Home, scope: Scope) -> Answer:
-        _admit(home.process, scope)
-        try:
+        admitted = _admitted(home.process, scope)
+        with admitted:
             identity = await _identity(home.node, scope)
-        finally:
-            home.node.occupancy.arrived()
-        session = await self._open(home, scope, identity, Transport.POLLING)
+        session = await self._open(home, scope, identity, Transport.POLLING, admitted.source)
         return Answer(200, engineio.encode_payload(session.writer.take()))
 
     async def _poll(self, home: Home, session_id: str) -> Answer:
@@ -183,13 +184,11 @@ class SocketIOServer:
         return home, request
 
     async def _serve(self, home: Home, scope: Scope, client: ClientSocket) -> None:
-        _admit(home.process, scope)
-        try:
+        admitted = _admitted(home.process, scope)
+        with admitted:
             identity = await _identity(home.node, scope)
             await client.accept()
-        finally:
-            home.node.occupancy.arrived()
-        session = await self._open(home, scope, identity, Transport.WEBSOCKET)
+        session = await self._open(home, scope, identity, Transport.WEBSOCKET, admitted.source)
         scope["headers"] = []
         try:
             await session.serve(client)
@@ -198,6 +197,7 @@ class SocketIOServer:
 
     async def _serve_session(self, home: Home, session_id: str, scope: Scope, client: ClientSocket) -> None:
         session = home.sessions.get(session_id)
+        _knock(home, scope)
         if session is None:
             node_id = _other_node(home, session_id)
             await client.accept()
@@ -220,9 +220,11 @@ class SocketIOServer:
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
-    async def _open(self, home: Home, scope: Scope, identity: Identity, transport: Transport) -> Session:
+    async def _open(
+        self, home: Home, scope: Scope, identity: Identity, transport: Transport, source: Source
+    ) -> Session:
         settings = home.node.settings
-        session = home.sessions.open()
+        session = home.sessions.open(source)
         speaker = session.speaker = self._meet(home, session, scope, identity)
         packet = engineio.open_packet(
             session.id,
@@ -237,12 +239,20 @@ class SocketIOServer:
         return session
 
 
-def _admit(process: Runtime, scope: Scope) -> None:
+def _admitted(process: Runtime, scope: Scope) -> Admission:
     """Take a place in the node. Raises Refused."""
-    node = admitting_node(process, scope)
-    if isinstance(node, str):
-        process.instrument.connection_refused(node)
-        raise Refused(Refusal.FORBIDDEN if node == ORIGIN else Refusal.UNAVAILABLE)
+    admitted = admit(process, scope)
+    if isinstance(admitted, TurnedAway):
+        raise Refused(Refusal.FORBIDDEN if admitted.reason == ORIGIN else Refusal.UNAVAILABLE)
+    return admitted
+
+
+def _knock(home: Home, scope: Scope) -> None:
+    """A WebSocket for a session that has begun elsewhere takes no place, but is a handshake. Raises Refused."""
+    turned_away = home.node.throttle.knock(remote_address(scope))
+    if turned_away is not None:
+        home.process.instrument.connection_refused(turned_away.reason)
+        raise Refused(Refusal.UNAVAILABLE)
 
 
 async def _identity(node: Node, scope: Scope) -> Identity:

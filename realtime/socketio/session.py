@@ -16,6 +16,7 @@ from realtime.protocol import engineio
 from realtime.protocol.closing import POLICY_VIOLATION, SLOW_CONSUMER, TOO_BIG, CloseCode
 from realtime.protocol.engineio import Refusal
 from realtime.protocol.frames import BinaryMessage, FrameBatch, MixedBatch
+from realtime.rates import Source
 from realtime.server.socket import CLOSED_ABNORMALLY, ClientSocket, Received
 from realtime.server.writer import FrameWriter
 from realtime.socketio.writer import SessionWriter
@@ -76,6 +77,8 @@ class Session:
         self.writer.on_waiting = self._wake
         self.writer.on_close = self._closing
         self.speaker: Speaker | None = None
+        self.source: Source | None = None
+        """The address that the client counts for."""
         self.is_over = False
         self.is_busy = False
         """Whether a message is being handled: a pong may wait behind it."""

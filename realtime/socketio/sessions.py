@@ -13,6 +13,7 @@ from realtime.protocol import engineio
 from realtime.protocol.closing import IDLE
 from realtime.protocol.engineio import Deadlines
 from realtime.protocol.names import session_id
+from realtime.rates import Source
 from realtime.socketio.session import Session
 
 LINGER_SECONDS = 2.0
@@ -43,10 +44,11 @@ class Sessions:
         """The session of this id."""
         return self._sessions.get(session_id)
 
-    def open(self) -> Session:
-        """A new session."""
+    def open(self, source: Source | None = None) -> Session:
+        """A new session; its place at ``source`` ends with it."""
         name = session_id(self._node.id, self._node.settings.node_address, secrets.token_urlsafe(16))
         session = Session(name, self._limit, heard=self._heard, forget=self._forget, linger=self._linger)
+        session.source = source
         self._sessions[name] = session
         self._quiet.start(session, self._clock())
         return session
@@ -70,6 +72,8 @@ class Sessions:
         self._sessions.pop(session.id, None)
         for deadlines in (self._quiet, self._pinged, self._nameless, self._lingering):
             deadlines.stop(session)
+        if session.source is not None:
+            self._node.throttle.leave(session.source)
 
     async def _run(self) -> None:
         shortest = min(self._quiet.seconds, self._pinged.seconds, self._nameless.seconds)

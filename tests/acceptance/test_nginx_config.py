@@ -105,6 +105,8 @@ def test_there_is_room_for_all_clients(tmp_path: Path) -> None:
         {"strategy": "least_time"},
         {"strategy": "hash", "hash_key": "$arg_key; }"},
         {"certificate": Path("/a.pem")},
+        {"address_connections": 0},
+        {"address_connections": -1, "address_connects": -1},
         {"certificate": Path('/a"b.pem'), "certificate_key": Path("/a.key")},
     ],
 )
@@ -116,7 +118,7 @@ def test_what_nginx_would_misread_is_refused(tmp_path: Path, change: dict[str, A
         "static_root": tmp_path,
         **change,
     }
-    with pytest.raises(ValueError, match=r"node|path|host:port|strategy|variables"):
+    with pytest.raises(ValueError, match=r"node|path|host:port|strategy|variables|limits"):
         render(Site(**options))
 
 
@@ -136,6 +138,15 @@ def test_operators_paths_are_on_the_internal_side_only(backend: StartBackend, pr
     ):
         status, body = get(nginx.public_port, path)
         assert status == 404 or json.loads(body)["path"] == "/nodes/1/metrics", path
+
+
+def test_an_address_that_connects_too_often_is_refused_by_nginx(backend: StartBackend, proxy: Any) -> None:
+    """429 after a burst, for WebSockets alone and without asking a node; the node is asked for everything else."""
+    nginx = proxy(backend().port, address_connections=50, address_connects=1)
+    answers = [get(nginx.public_port, "/ws/")[0] for _ in range(60)]
+    assert set(answers[:20]) == {200}
+    assert answers.count(429) >= 20
+    assert seen(nginx.public_port, "/")["path"] == "/"
 
 
 def test_clients_paths_are_on_the_public_side_only(backend: StartBackend, proxy: Any) -> None:

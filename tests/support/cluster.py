@@ -106,6 +106,8 @@ class NginxProxy(ServerProcess):
             user="root" if os.geteuid() == 0 else "",
             workers="1",
             connections=4_096,
+            address_connections=0,  # all clients are on this machine
+            address_connects=0,
         )
         self.site = replace(self.site, **changes)
         self.configuration = run_dir / "nginx.conf"

@@ -121,6 +121,9 @@ def test_permissions_that_could_not_be_asked(settings: Settings, path: str) -> N
         {"BACKLOG_HARD_MAX_BYTES": 4096},
         {"MESSAGE_MAX_BYTES": 2048},
         {"PONG_IS_ACTIVITY": True, "IDLE_TIMEOUT_SECONDS": 20, "PING_INTERVAL_SECONDS": 20},
+        {"DEFAULTS": "production", "COMMANDS_BURST": 128},
+        {"DEFAULTS": "production", "JOINS_BURST": 127},
+        {"DEFAULTS": "production", "CONTROL_FRAMES_PER_SECOND": 0.04},
     ],
 )
 def test_settings_that_contradict_each_other(settings: Settings, values: dict[str, object]) -> None:

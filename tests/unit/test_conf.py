@@ -28,7 +28,8 @@ def test_development_has_defaults_of_its_own() -> None:
     """They hold with Django's DEBUG, unless DEFAULTS says which do; what is set holds anyway."""
     friendly = load({"DEFAULTS": "development"})
     assert friendly == dataclasses.replace(load({}, is_debug=True), defaults="development")
-    assert friendly == dataclasses.replace(Settings(), defaults="development", **development_defaults())
+    others: dict[str, Any] = development_defaults()
+    assert friendly == dataclasses.replace(Settings(), defaults="development", **others)
     assert load({"DEFAULTS": "production"}, is_debug=True) == dataclasses.replace(Settings(), defaults="production")
     assert load({"NODE_NAME": "a"}, is_debug=True).node_name == "a"
     with pytest.raises(BadSetting, match="DEFAULTS"):

@@ -40,6 +40,7 @@ def big_room(redis_server: RedisServer, request: pytest.FixtureRequest) -> Itera
     environment = {
         "LOG_LEVEL": "WARNING",
         "REALTIME_CONNECTIONS_MAX": "20_000",
+        "REALTIME_ADDRESS_CONNECTIONS_MAX": "20_000",
         "REALTIME_PING_INTERVAL_SECONDS": "3600",
         "REALTIME_TRACKING_IS_ON": "0",
     }

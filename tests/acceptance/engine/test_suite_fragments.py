@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from realtime.server.daphne_protocol import FRAGMENTS_MAX
+from realtime.conf import Settings
 from tests.acceptance.engine.conftest import Echo, NewPeer
 from tests.acceptance.engine.peer import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, close, frame, text
 from tests.support.cluster import DaphneNode
@@ -82,7 +82,7 @@ def test_a_close_between_fragments(echo: Echo) -> None:
 def test_too_many_fragments(engine: DaphneNode, new_peer: NewPeer, path: str) -> None:
     """1,024 frames are a message; one more is a policy violation, 1008, before the message has ended."""
     peer = new_peer(engine, path)
-    fragments = [frame(CONTINUATION, b" ", fin=False)] * (FRAGMENTS_MAX - 2)
+    fragments = [frame(CONTINUATION, b" ", fin=False)] * (Settings().fragments_max - 2)
     peer.send(frame(TEXT, b'{"type":"ping"}', fin=False), *fragments, frame(CONTINUATION, b" "))
     answer = peer.payload()
     assert json.loads(answer)["type"] in ("ping", "pong")

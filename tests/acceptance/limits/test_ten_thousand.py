@@ -32,7 +32,7 @@ def figures(node: DaphneNode, what: str, began: float, used: float) -> None:
 def test_ten_thousand_connections(server: str, start_nodes: StartNodes) -> None:
     """The default limit is reached; the next client makes the longest inactive tenth go, and nobody is refused; a drain
     closes all of them with 1012 within its deadline; each row is closed once."""
-    cluster = start_nodes(server, EVICT_INACTIVE_SECONDS=0)
+    cluster = start_nodes(server, EVICT_INACTIVE_SECONDS=0, ADDRESS_CONNECTIONS_MAX=0)  # they come from one
     node = cluster.nodes[0]
     print(f"\n{server}, empty: {resident_bytes(node.pid) / MIB:.0f} MiB resident")
     with Fleet(node.port) as fleet:

@@ -9,6 +9,7 @@ from websockets.protocol import State
 from websockets.uri import parse_uri
 
 from realtime.protocol.frames import (
+    TAKEN_MOST,
     TALLY_BYTES_BITS,
     BinaryMessage,
     FrameBatch,
@@ -106,3 +107,14 @@ def test_bytes_are_a_binary_frame() -> None:
     batch = MixedBatch([b"45", BinaryMessage(b"\x00\xff"), BinaryMessage(b"x" * 126)])
     assert batch.joined == b"\x81\x0245" + b"\x82\x02\x00\xff" + b"\x82\x7e\x00\x7e" + b"x" * 126
     assert batch.tally & ((1 << TALLY_BYTES_BITS) - 1) == len(batch.joined)
+
+
+def test_a_flood_of_small_messages_is_taken_in_parts() -> None:
+    """No more than some hundred at once; the rest begins where they end, and is taken by the next calls."""
+    flood, taken = masked(b"") * 1_000, 0
+    while flood:
+        messages, rest = take_text_messages(flood, 1_000)
+        assert len(messages) == TAKEN_MOST
+        assert rest == flood[len(masked(b"")) * TAKEN_MOST :]
+        flood, taken = rest, taken + len(messages)
+    assert taken == 1_000
