@@ -84,7 +84,7 @@ class RealtimeConsumer(AsyncConsumer):
         finally:
             connection.ended()
             admitted.leave()
-            process.connection_closed(connection, client.close_code)
+            process.connection_closed(connection, client.close_code, client.close_reason)
 
 
 @dataclass(frozen=True, slots=True)

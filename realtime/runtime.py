@@ -225,14 +225,14 @@ class Runtime:
                 transport=connection.transport, remote_address=facts.remote_address, path=facts.path,
             )  # fmt: skip
 
-    def connection_closed(self, connection: Connection, code: int) -> None:
-        """A client is gone. ``code`` is what the socket ended with."""
+    def connection_closed(self, connection: Connection, code: int, violation: str = "") -> None:
+        """A client is gone. ``code`` is what the socket ended with; ``violation``: why, if it was one."""
         self._open -= 1
         now = time.time()
         close = connection.close_sent
         code = close.code if close is not None else code
         seconds = now - connection.opened_at
-        reason = close.reason if close is not None else ""
+        reason = close.reason if close is not None else violation
         self.tracker.connection_closed(
             connection.id,
             code=code,

@@ -256,6 +256,8 @@ class RealtimeProtocol(FrameCount, WebSocketProtocol):  # type: ignore[misc]
         if client_socket is not None:
             # autobahn reports what the client said; when the server closed, what it said itself is the truth.
             own = self.localCloseCode if self.closedByMe else None
+            if own is not None and self.localCloseReason:
+                client_socket.close_reason = self.localCloseReason.decode("utf-8", "replace")
             client_socket.ended(own or code or 1006)
 
     def _max_message_size_exceeded(self, msg_size: int, max_msg_size: int, reason: str) -> None:

@@ -36,6 +36,8 @@ class ClientSocket(ABC):
     """Usable once accepted."""
     close_code: int
     """How the socket ended, valid after ``next`` said None."""
+    close_reason: str = ""
+    """Why the server ended it by itself, for a violation of the protocol or a limit."""
     on_control_frame: Callable[[], None] = staticmethod(nobody)
     """Called for each ping and pong of the client; never on the plain way, where the server keeps them to itself."""
     takes_binary: bool = False

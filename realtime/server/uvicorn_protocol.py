@@ -197,6 +197,9 @@ class RealtimeProtocol(FrameCount, WebSocketsSansIOProtocol):
         client_socket, self.client_socket = self.client_socket, None
         if client_socket is not None:
             client_socket.writer.ended()
+            closed = self.conn.close_sent
+            if closed is not None and not self.conn.close_rcvd_then_sent:
+                client_socket.close_reason = TOO_BIG.reason if closed.code == TOO_BIG.code else closed.reason
             client_socket.ended(self._close_code())
 
     def pause_reading(self) -> None:
