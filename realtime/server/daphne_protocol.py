@@ -39,6 +39,9 @@ LINGER_SECONDS = 5.0
 """After the closing handshake the socket is cut, whether the client has read everything or not."""
 
 
+CONTROL, CONTROL_MAX_BYTES = 8, 125
+"""The lowest opcode of control frames, and the most that one of them may carry (RFC 6455 section 5.5)."""
+
 HANDSHAKE_ATTRIBUTES = (
     "_raw_query_string",
     "_transport_details",
@@ -245,6 +248,13 @@ class RealtimeProtocol(FrameCount, WebSocketProtocol):  # type: ignore[misc]
         if not self._may_continue(self._fragments):
             self._misused(FRAGMENTS)
         super().onMessageFrameBegin(length)
+
+    def onFrameData(self, payload: bytes) -> bool | None:
+        """A piece of a frame came. Autobahn would collect a control frame of any length that it has refused."""
+        if self.current_frame.opcode >= CONTROL and self.current_frame.length > CONTROL_MAX_BYTES:
+            return None
+        kept: bool | None = super().onFrameData(payload)
+        return kept
 
     def onClose(self, wasClean: bool, code: int | None, reason: str | None) -> None:
         """The socket is gone."""

@@ -270,6 +270,9 @@ class RealtimeProtocol(FrameCount, WebSocketsSansIOProtocol):
 
     def handle_parser_exception(self) -> None:
         """The client violated the protocol or a limit. It is told, and not by a reset: what it still sends is read."""
+        self.frames = []  # of a message that will never be complete
+        if self.conn.parser_exc is not None:
+            self.conn.parser_exc.__traceback__ = None  # refers to all that was parsed; only a collection would free it
         closed = self.conn.close_sent
         if closed is None:  # not even open
             self.transport.abort()
