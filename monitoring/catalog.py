@@ -161,6 +161,12 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric("realtime_handler_failures_total", "counter", "Handlers that raised.", _counted(lambda i: i.failures)),
     Metric(
+        "realtime_clients_held_back_total",
+        "counter",
+        "How often a client was not read for a while, because its messages waited.",
+        _counted(lambda i: i.held_back),
+    ),
+    Metric(
         "realtime_received_bytes_total", "counter", "Bytes of clients' messages.", _counted(lambda i: i.received_bytes)
     ),
     Metric(

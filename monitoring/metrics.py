@@ -64,6 +64,7 @@ class PrometheusInstrument(Instrument):
         self.lags = Histogram(LAG_BOUNDS)
         self.echoes = Histogram(LAG_BOUNDS)
         self.loop_delays = Histogram(LOOP_BOUNDS)
+        self.held_back = 0
         self.commands = 0
         self.received_bytes = 0
         self.other_sent = 0  # replies and pushes that are no publications
@@ -119,6 +120,9 @@ class PrometheusInstrument(Instrument):
         latencies = self.latencies
         latencies.counts[bisect_left(LATENCY_BOUNDS, seconds)] += 1
         latencies.sum += seconds
+
+    def client_held_back(self) -> None:
+        self.held_back += 1
 
     def command_refused(self, code: str) -> None:
         self.errors[code] += 1

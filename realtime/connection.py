@@ -63,6 +63,7 @@ class Connection(Member):
         "_broadcasts_full_at",
         "_caller",
         "_handlers",
+        "_is_told_held_back",
         "_joins_full_at",
         "_rates",
         "_refusals_full_at",
@@ -116,6 +117,7 @@ class Connection(Member):
         self._rates = node.throttle.commands
         self._handlers = handlers
         self._unanswered = 0
+        self._is_told_held_back = False
         self._relief: asyncio.Future[None] | None = None
 
     @property
@@ -239,6 +241,13 @@ class Connection(Member):
             return True
         self._refusals_full_at = throttle.refusals.take(self._refusals_full_at, now)
         return False
+
+    def held_back(self) -> None:
+        """The client is not read for a while. The log says so once for each connection: it may happen often."""
+        self.node.instrument.client_held_back()
+        if not self._is_told_held_back:
+            self._is_told_held_back = True
+            logger.info("client_held_back id=%s user=%s messages_in=%d", self.id, self.user, self.messages_in)
 
     def refuse(self, refusal: CommandRefused, ref: Ref | None) -> None:
         """Answer a command with an error; the connection lives on."""

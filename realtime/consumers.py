@@ -197,6 +197,7 @@ async def _turn_away(client: ClientSocket) -> None:
 def _connection(admitted: Admission, client: ClientSocket, identity: Identity, address: str) -> Connection:
     node, source = admitted.node, admitted.source
     connection = Connection(node, client.writer, HANDLERS, identity=identity, address=address, source=source)
+    client.on_held_back = connection.held_back
     if node.settings.pong_is_activity:
         client.on_control_frame = connection.touch
     return connection

@@ -64,6 +64,9 @@ class Instrument:
     def command_handled(self, seconds: float, size: int) -> None:
         """A command of ``size`` bytes was handled, ``seconds`` from its arrival to the end of its handling."""
 
+    def client_held_back(self) -> None:
+        """A client was not read for a while, because too many of its messages waited to be handled."""
+
     def command_refused(self, code: str) -> None:
         """A command was answered with this error code."""
 

@@ -31,7 +31,7 @@ from realtime.server.socket import (
     retry_after,
     send_denial,
 )
-from realtime.server.writer import FrameWriter
+from realtime.server.writer import FrameWriter, nobody
 
 if TYPE_CHECKING:
     from realtime.server.daphne_protocol import RealtimeProtocol
@@ -139,6 +139,7 @@ class DaphneSocket(ClientSocket):
         "_waiting_bytes",
         "_waiting_max",
         "close_code",
+        "on_held_back",
         "takes_binary",
         "writer",
     )
@@ -160,6 +161,7 @@ class DaphneSocket(ClientSocket):
         self._is_ended = False
         self._waiter: asyncio.Future[None] | None = None
         self.close_code = CLOSED_ABNORMALLY
+        self.on_held_back: Callable[[], None] = nobody
         self.takes_binary = False
 
     async def accept(self, subprotocol: str | None = None) -> None:
@@ -205,6 +207,7 @@ class DaphneSocket(ClientSocket):
         if not self._is_paused and self._waiting_bytes > self._waiting_max:
             self._is_paused = True
             self._protocol.pause_reading()
+            self.on_held_back()
         self._wake()
 
     def ended(self, code: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from realtime.protocol.frames import BinaryMessage
@@ -16,6 +17,7 @@ from realtime.server.socket import (
     retry_after,
     send_denial,
 )
+from realtime.server.writer import nobody
 
 MESSAGE_COST_BYTES = 256
 """What a waiting message costs besides its bytes: a flood of small ones is bounded too."""
@@ -48,6 +50,7 @@ class InboxSocket(ClientSocket):
         "_waiting_bytes",
         "_waiting_max",
         "close_code",
+        "on_held_back",
         "takes_binary",
         "writer",
     )
@@ -65,6 +68,7 @@ class InboxSocket(ClientSocket):
         self._is_ended = False
         self._waiter: asyncio.Future[None] | None = None
         self.close_code = CLOSED_ABNORMALLY
+        self.on_held_back: Callable[[], None] = nobody
         self.takes_binary = False
 
     async def accept(self, subprotocol: str | None = None) -> None:
@@ -107,6 +111,7 @@ class InboxSocket(ClientSocket):
         if not self._is_paused and self._waiting_bytes > self._waiting_max:
             self._is_paused = True
             self._readable.pause_reading()
+            self.on_held_back()
         self._wake()
 
     def ended(self, code: int) -> None:

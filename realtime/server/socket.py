@@ -40,6 +40,9 @@ class ClientSocket(ABC):
     """Why the server ended it by itself, for a violation of the protocol or a limit."""
     on_control_frame: Callable[[], None] = staticmethod(nobody)
     """Called for each ping and pong of the client; never on the plain way, where the server keeps them to itself."""
+    on_held_back: Callable[[], None] = staticmethod(nobody)
+    """Called when the client is not read any more because too much of it waits; never on the plain way, where the
+    server reads as it likes."""
     takes_binary: bool = False
     """Whether ``next`` gives binary messages as what they are; without that, as ``BINARY``."""
 

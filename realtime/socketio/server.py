@@ -67,6 +67,7 @@ def meet_client(home: Home, session: Session, scope: Scope, identity: Identity, 
         on_connected=lambda: home.sessions.connected(session),
         on_ended=ended,
     )
+    session.on_held_back = connection.held_back
     home.sessions.expect_connect(session)
     opened(process, scope, connection, identity)
     return connection

@@ -18,7 +18,7 @@ from realtime.protocol.engineio import Refusal
 from realtime.protocol.frames import BinaryMessage, FrameBatch, MixedBatch
 from realtime.rates import Source
 from realtime.server.socket import CLOSED_ABNORMALLY, ClientSocket, Received
-from realtime.server.writer import FrameWriter
+from realtime.server.writer import FrameWriter, nobody
 from realtime.socketio.writer import SessionWriter
 
 UPGRADE_SECONDS = 10.0
@@ -79,6 +79,8 @@ class Session:
         self.speaker: Speaker | None = None
         self.source: Source | None = None
         """The address that the client counts for."""
+        self.on_held_back: Callable[[], None] = nobody
+        """Called when the WebSocket of the client is not read any more because too much of it waits."""
         self.is_over = False
         self.is_busy = False
         """Whether a message is being handled: a pong may wait behind it."""
@@ -164,6 +166,7 @@ class Session:
     async def serve(self, socket: ClientSocket) -> None:
         """The session lives on this WebSocket, until that ends."""
         self._socket = socket
+        socket.on_held_back = self.on_held_back
         self.writer.move_to(socket.writer)
         await self.read(socket)
 
@@ -187,6 +190,7 @@ class Session:
             socket.writer.close(POLICY_VIOLATION)
             return False
         self._answer_poll(engineio.NOOP)
+        socket.on_held_back = self.on_held_back
         self.writer.move_to(socket.writer)
         return True
 
