@@ -32,7 +32,7 @@ from realtime.socketio import Client, on
 
 LOST_SECONDS = 0.3
 KEPT_BYTES = 4 * 1024 * 1024
-RECEIVER_SECONDS = 0.01
+RECEIVER_SECONDS = 0.03
 go_on_at: asyncio.Event | None = None
 kept: list[bytes] = []
 

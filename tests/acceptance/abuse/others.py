@@ -126,7 +126,7 @@ class Pair:
                 report.refused += 1
             elif not has_arrived and number >= self.told_until:
                 self._await_arrival(number, report)
-        else:
+        elif kind not in ("broadcast", "private"):  # those are the attacker's
             report.lost.append(f"{self.room}: {message!r:.200}")
 
     def _await_arrival(self, number: int, report: Report) -> None:

@@ -36,7 +36,7 @@ PRODUCTION = {
     "REALTIME_TRUSTED_PROXIES": "127.255.255.254",  # nobody
 }
 PAIRS = 16
-ATTACKERS = 8
+ATTACKERS = 64
 CALM_SECONDS = 0.8  # how long the others are watched before each attack
 DEADLINE_SECONDS = 60.0
 SAMPLES_MIN = 20

@@ -69,7 +69,7 @@ def sends_too_large_messages(target: Target) -> None:
         peer = target.connect(source=source(number))
         pieces = [frame(CONTINUATION, bytes(MIB // 16), fin=False, mask=bytes(4))] * 31
         whole = [frame(TEXT, b" " * 2 * MIB, mask=bytes(4))]
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             peer.send(*(whole if number % 2 else [frame(BINARY, b"", fin=False), *pieces]))
         assert peer.closed() == TOO_BIG
         hangs_up(peer)
@@ -83,7 +83,7 @@ def sends_too_many_fragments(target: Target) -> None:
         peer.send(frame(TEXT, b" ", fin=False))
     few = frame(CONTINUATION, b" ", fin=False) * FEW
     for number in target.paced(ATTEMPTS * (1_200 // FEW)):
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):
             peers[number % ATTEMPTS].send(few)
     for peer in peers:
         assert peer.closed() == POLICY
@@ -105,9 +105,8 @@ VIOLATIONS = {
 
 
 def violates_the_protocol(target: Target) -> None:
-    """Each violation, in front of a good command that is not answered any more; half of the time again and again, and
-    until the connection has ended."""
-    names, insistent = list(VIOLATIONS), []
+    """Each violation, in front of a good command that is not answered any more; half of the time again and again."""
+    names = list(VIOLATIONS)
     for number in target.paced(4 * len(names)):
         name = names[number % len(names)]
         bad, codes = VIOLATIONS[name], (PROTOCOL_ERROR, TOO_BIG[0]) if "2^62" in name else (PROTOCOL_ERROR,)
@@ -117,14 +116,8 @@ def violates_the_protocol(target: Target) -> None:
         code, reason = peer.closed()
         assert code in codes, (name, code, reason)
         if number % 2:
-            with contextlib.suppress(ConnectionError):
+            with contextlib.suppress(OSError):
                 peer.send(bad * 100)
-            insistent.append(peer)
-        else:
-            hangs_up(peer)
-    for peer in insistent:
-        with contextlib.suppress(ConnectionError):
-            assert peer.rest() == []
         hangs_up(peer)
 
 
