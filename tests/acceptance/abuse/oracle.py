@@ -11,10 +11,10 @@ In this order of certainty:
    loop was never 200 ms late, by `realtime_loop_delay_seconds`, which it measures ten times a second.
 
 A machine that is busy with something else delays everybody, so the second part has two remedies and no more. From each
-time of the others that part is taken which the kernel says that the nodes, Redis and the others' own process were ready
-to run and had no processor; what the node does for the attacker while they wait is not among that. And what an attack
-really does it does each time, so the best round counts. The loop's 200 ms are by the clock. `test_oracle.py` shows that
-real harm is noticed.
+time of the others that part is taken which the kernel says that the processes on the way (the nodes, Redis, the
+others' own, and its threads that carry packets) were ready to run and had no processor. What a node does for the
+attacker while they wait is not among that. And what an attack really does it does each time, so the best round counts.
+The loop's 200 ms are by the clock. `test_oracle.py` shows that real harm is noticed.
 """
 
 from __future__ import annotations

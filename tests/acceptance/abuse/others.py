@@ -35,7 +35,7 @@ class Plan:
 
     ports: list[int]
     tokens: list[str]  # two for each pair
-    pids: list[int]  # the nodes and Redis
+    pids: list[int]  # of all processes on the way
     every_seconds: float = 0.1  # between two messages of one pair, and between two pings
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Self
 
 from realtime.auth import issue_token
@@ -34,6 +35,10 @@ PRODUCTION = {
     "REALTIME_DEFAULTS": "production",
     "DJANGO_SECRET_KEY": SECRET_KEY,
     "REALTIME_TRUSTED_PROXIES": "127.255.255.254",  # nobody
+    # Large buffers go back to the kernel when they are freed, so that resident memory is what a node holds, and not
+    # what its allocator keeps for the next one.
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
 }
 PAIRS = 16
 ATTACKERS = 64
@@ -110,7 +115,8 @@ class Siege:
             niceness=niceness,
         )
         outcome = Outcome(attack.__name__, is_outage)
-        plan = Plan([each.port for each in nodes], self.tokens, [*(each.pid for each in nodes), self.redis.pid])
+        pids = [*(each.pid for each in nodes), self.redis.pid, *kernel_threads("ksoftirqd")]
+        plan = Plan([each.port for each in nodes], self.tokens, pids)
         causes = [Cause(*each) for each in [(metric, log), *also]]
         programs = Program("attacker", f"{attack.__module__}:{attack.__qualname__}", target), Program("others", plan)
         with programs[0] as attacker, programs[1] as others:
@@ -237,6 +243,19 @@ def add_users(cluster: Cluster, names: list[str]) -> list[int]:
     row += " date_joined) VALUES (?, '!', 1, 0, 0, '', '', '', '2026-01-01 00:00:00')"
     with closing(sqlite3.connect(cluster.database, timeout=30)) as database, database:
         return [int(database.execute(row, [name]).lastrowid or 0) for name in names]
+
+
+def kernel_threads(name: str) -> list[int]:
+    """The ids of the kernel's threads of this name, as far as one may see them: `ksoftirqd` carries packets."""
+    found = (each for each in Path("/proc").glob("[0-9]*/comm"))
+    return [int(each.parent.name) for each in found if is_named(each, name)]
+
+
+def is_named(comm: Path, name: str) -> bool:
+    try:
+        return comm.read_text().startswith(f"{name}/")
+    except OSError:  # it has ended meanwhile
+        return False
 
 
 def samples(node: DaphneNode) -> dict[str, float]:
