@@ -10,7 +10,7 @@ import pytest
 
 from tests.acceptance.abuse import sessions
 from tests.acceptance.abuse.attacker import Target
-from tests.acceptance.abuse.conftest import BOTH, ON_BOTH, StartSiege
+from tests.acceptance.abuse.conftest import ON_BOTH, StartSiege
 from tests.acceptance.abuse.siege import Siege
 from tests.acceptance.engine.peer import PING, PONG, Ended, command, frame, head
 from tests.acceptance.engine.wire import Wire, turn
@@ -18,8 +18,8 @@ from tests.acceptance.limits.test_half_open import pull_the_cable
 
 VANISHED = 20
 HALF_CLOSED = 40
-PINGS = {"PING_INTERVAL_SECONDS": 1, "PING_TIMEOUT_SECONDS": 1}
-PATIENCE_SECONDS = 20.0  # ten times that
+PINGS = {"PING_INTERVAL_SECONDS": 1, "PING_TIMEOUT_SECONDS": 4}  # who is there must answer, however busy the machine
+PATIENCE_SECONDS = 30.0
 CLOSED_ABNORMALLY = 'realtime_connections_closed_total{code="1006"}'
 GONE = "connection_closed .*code=1006"
 
@@ -37,7 +37,7 @@ def vanishes(target: Target) -> float:
     while len(left := {each["id"] for push in friend.messages("members") for each in push["left"]}) < VANISHED:
         passed = time.monotonic() - begun
         assert passed < PATIENCE_SECONDS, f"{len(left)} of {VANISHED} were found out"
-        if sent < passed * 20:
+        if sent < passed * 10:
             friend.send(command("room", room="quay", data="x" * 100))
             sent += 1
         pings = [each for each in friend.frames if each.opcode == PING]
@@ -80,11 +80,12 @@ def shakes_hands_only(target: Target, source: str) -> None:
                 pass
 
 
-@pytest.mark.parametrize("server", BOTH)
+@pytest.mark.slow
+@pytest.mark.parametrize("server", ["daphne", "uvicorn"])
 def test_peers_that_vanish(start_siege: StartSiege, server: str) -> None:
     """They are pinged, found out and let go while others talk to them."""
     siege = start_siege(servers=(server,), **PINGS)
-    outcome = siege.withstand(vanishes, metric=CLOSED_ABNORMALLY, log=GONE)
+    outcome = siege.withstand(vanishes, metric=CLOSED_ABNORMALLY, log=GONE, niceness=0)
     assert [each.grown for each in outcome.rounds] >= [VANISHED] * len(outcome.rounds)
 
 
