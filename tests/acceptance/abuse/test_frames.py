@@ -17,6 +17,7 @@ PROTOCOL_ERROR = 1002
 TOO_BIG = (1009, "Message too big")
 POLICY = (1008, "Policy violation")
 ATTEMPTS = 12
+LARGE_MESSAGES = 40
 NOTHING_HELD_BYTES = 12 * MIB
 """Far less than what was declared or sent, and more than what a node needs for some connections more."""
 FEW = 50
@@ -65,7 +66,7 @@ def goes_on_with_what_it_declared(target: Target) -> None:
 
 def sends_too_large_messages(target: Target) -> None:
     """Sends 2 MiB, in one frame and in 32, every time as a whole."""
-    for number in target.paced(ATTEMPTS):
+    for number in target.paced(LARGE_MESSAGES):
         peer = target.connect(source=source(number))
         pieces = [frame(CONTINUATION, bytes(MIB // 16), fin=False, mask=bytes(4))] * 31
         whole = [frame(TEXT, b" " * 2 * MIB, mask=bytes(4))]
