@@ -11,10 +11,12 @@ In this order of certainty:
    loop was never 200 ms late, by `realtime_loop_delay_seconds`, which it measures ten times a second.
 
 A machine that is busy with something else delays everybody, so the second part has two remedies and no more. From each
-time of the others that part is taken which the kernel says that the processes on the way (the nodes, Redis, the
-others' own, and its threads that carry packets) were ready to run and had no processor. What a node does for the
-attacker while they wait is not among that. And what an attack really does it does each time, so the best round counts.
-The loop's 200 ms are by the clock. `test_oracle.py` shows that real harm is noticed.
+time of the others that part is taken which the kernel says that the threads on the way (of the nodes, Redis and the
+others, and its own that carry packets) were ready to run and had no processor. What a node does for the attacker while
+they wait is not among that. Where several waited at the same time too much is taken off: a very busy machine hides
+harm of some milliseconds, a quiet one none. A loop that was late by the clock was so by its own work only if one of the others' pings,
+a hundred in a second, has waited nearly as long for that work. And what an attack really does it does each time, so the
+best round counts. `test_oracle.py` shows that real harm is noticed.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from tests.acceptance.abuse.others import ANSWER, MESSAGE, Report
 ROUNDS_MIN, ROUNDS_MAX = 2, 3
 FACTOR, MARGIN_SECONDS = 1.5, 0.005
 LOOP_SECONDS = 0.2
+SEEN_BY_PINGS = 0.75  # of what the loop is late
 MEMORY_FACTOR = 1.1
 MIB = 1024 * 1024
 SURPRISES = re.compile(r"Traceback|Unhandled|Task exception was never retrieved")
@@ -40,6 +43,7 @@ class Round:
     before: dict[str, float]  # the others' p99, by kind, without what the machine did
     during: dict[str, float]
     by_clock: dict[str, float]  # the same during the attack, with all
+    worst_answer: float  # of a ping during the attack, without what the machine did
     late: float  # how often the loop was late by over LOOP_SECONDS
     report: Report
     seen: list[tuple[float, str]]  # of each cause, by how much its metric has grown, and its line of the log
@@ -63,7 +67,8 @@ class Round:
             for kind, before in calm.items()
             if self.during[kind] > max(before * FACTOR, before + MARGIN_SECONDS)
         ]
-        return failures + ([f"the loop was late {self.late:.0f} times"] if self.late else [])
+        is_late = self.late and self.worst_answer > LOOP_SECONDS * SEEN_BY_PINGS
+        return failures + ([f"the loop was late {self.late:.0f} times"] if is_late else [])
 
     def broken(self, is_outage: bool) -> list[str]:
         """What must not be in any round, in words."""

@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from websockets.frames import Opcode
@@ -53,19 +54,29 @@ class Report:
 
 
 class Processors:
-    """How long some processes were ready to run and had no processor: the kernel counts that for each of them."""
+    """How long the threads of some processes were ready to run and had no processor, as the kernel counts it."""
 
     def __init__(self, pids: list[int]) -> None:
-        self._files = [os.open(f"/proc/{pid}/schedstat", os.O_RDONLY) for pid in pids]
-        self._known = [0] * len(pids)
+        self._pids = pids
+        self._known: dict[Path, int] = {}
+        self._files: dict[Path, int] = {}
+        self.find_threads()
+
+    def find_threads(self) -> None:
+        """All of them: one that holds the interpreter's lock and waits keeps the loop waiting. Call while nothing is
+        timed."""
+        for thread in (each for pid in self._pids for each in Path(f"/proc/{pid}/task").glob("*/schedstat")):
+            if thread not in self._files:
+                with contextlib.suppress(OSError):
+                    self._files[thread] = os.open(thread, os.O_RDONLY)
 
     @property
     def waited_seconds(self) -> float:
         """All of them together, since they began."""
-        for number, each in enumerate(self._files):
-            with contextlib.suppress(ProcessLookupError):  # a Redis that was killed does not wait any more
-                self._known[number] = int(os.pread(each, 100, 0).split()[1])
-        return sum(self._known) / 1e9
+        for thread, file in self._files.items():
+            with contextlib.suppress(OSError):  # one that has ended does not wait any more
+                self._known[thread] = int(os.pread(file, 100, 0).split()[1])
+        return sum(self._known.values()) / 1e9
 
 
 class Pair:
@@ -222,6 +233,7 @@ class Others:
             if not pair.is_settled:
                 what = f"{len(pair.acknowledged)} not arrived, {len(pair.unanswered)} not answered"
                 self.report.lost.append(f"{pair.room}: {what}, ping {pair.pinged}")
+        self.processors.find_threads()
         report, self.report = self.report, Report()
         return report
 

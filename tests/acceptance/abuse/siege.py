@@ -23,7 +23,7 @@ from typing import Any, Self
 from realtime.auth import issue_token
 from tests.acceptance.abuse.attacker import Target
 from tests.acceptance.abuse.oracle import LOOP_SECONDS, Outcome, Round, surprise
-from tests.acceptance.abuse.others import MESSAGE, Plan, Report
+from tests.acceptance.abuse.others import ANSWER, MESSAGE, Plan, Report
 from tests.acceptance.engine.memory import cpu_seconds, resident_bytes
 from tests.acceptance.nodes import get, metric
 from tests.support.cluster import Cluster, DaphneNode
@@ -154,6 +154,7 @@ class Siege:
             before=p99s(report, begun, calm_until),
             during=p99s(report, attacked_at, ended),
             by_clock=p99s(report, attacked_at, ended, with_waits=True),
+            worst_answer=max(times(report, ANSWER, attacked_at, ended)),
             late=late(now) - late(counts),
             report=report,
             seen=[cause.seen(counts, now, news[node.name]) for cause in causes],
@@ -281,15 +282,20 @@ def mean(before: Mapping[str, float], now: Mapping[str, float], name: str) -> fl
     return (now[f"{name}_sum"] - before[f"{name}_sum"]) / count if count else 0.0
 
 
+def times(report: Report, kind: str, begun: float, ended: float, *, with_waits: bool = False) -> list[float]:
+    """What each took that was sent in that time, sorted; waits for processors are no part, unless they are wanted."""
+    return sorted(
+        took if with_waits else max(0.0, took - waited)
+        for sent_at, took, waited in report.samples[kind]
+        if begun <= sent_at < ended
+    )
+
+
 def p99s(report: Report, begun: float, ended: float, *, with_waits: bool = False) -> dict[str, float]:
     """By kind, what 99 of 100 did not exceed of those that were sent in that time; waits for processors are no part."""
     found = {}
-    for kind, all_of_them in report.samples.items():
-        seconds = sorted(
-            took if with_waits else max(0.0, took - waited)
-            for sent_at, took, waited in all_of_them
-            if begun <= sent_at < ended
-        )
+    for kind in report.samples:
+        seconds = times(report, kind, begun, ended, with_waits=with_waits)
         assert len(seconds) >= SAMPLES_MIN or report.lost or kind == MESSAGE, f"{len(seconds)} samples of {kind}"
         found[kind] = seconds[int(len(seconds) * 0.99)] if seconds else float("inf")
     return found

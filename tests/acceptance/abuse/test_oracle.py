@@ -64,6 +64,7 @@ def a_round(**changes: Any) -> Round:
         "before": p99(),
         "during": p99(),
         "by_clock": p99(200),
+        "worst_answer": 0.25,
         "late": 0,
         "report": Report(),
         "seen": [(1, "connection_closed code=1009"), (2, "connection_closed code=1008")],
@@ -82,6 +83,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
     "within 5 ms": [{"during": p99(6.9, 6.9)}, {}],
     "within half as much again": [{"before": p99(20, 20), "during": p99(29, 29)}] * 2,
     "once slow, once late, and once not": [{"during": p99(50)}, {"late": 1}, {}],
+    "late by the clock alone": [{"late": 1, "worst_answer": 0.02}] * 2,
     "a little more memory": [{}, {"memory_bytes": 87 * MIB}],
 }
 BAD: dict[str, list[dict[str, Any]]] = {
