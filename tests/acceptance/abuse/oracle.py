@@ -13,10 +13,10 @@ In this order of certainty:
 A machine that is busy with something else delays everybody, so the second part has two remedies and no more. From each
 time of the others that part is taken which the kernel says that the threads on the way (of the nodes, Redis and the
 others, and its own that carry packets) were ready to run and had no processor. What a node does for the attacker while
-they wait is not among that. Where several waited at the same time too much is taken off: a very busy machine hides
-harm of some milliseconds, a quiet one none. A loop that was late by the clock was so by its own work only if one of the others' pings,
-a hundred in a second, has waited nearly as long for that work. And what an attack really does it does each time, so the
-best round counts. `test_oracle.py` shows that real harm is noticed.
+they wait is not among that. Where several waited at the same time too much is taken off: a very busy machine hides harm
+of some milliseconds, a quiet one none. A loop that was late by the clock was so by its own work only if one of the
+others' pings, a hundred in a second, has waited nearly as long for that work. And what an attack really does it does
+each time, so the best round counts. `test_oracle.py` shows that real harm is noticed.
 """
 
 from __future__ import annotations
