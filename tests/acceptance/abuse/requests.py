@@ -34,13 +34,15 @@ class Response:
         return None
 
 
-def ask(where: int | str, target: bytes, headers: Iterable[Header], method: bytes = b"GET") -> Response:
+def ask(where: int | str, target: bytes, headers: Iterable[Header], *, source: str = "127.0.0.1") -> Response:
     """Send one request with exactly these headers, to a port or a socket at a path, and read the head of the answer."""
-    request = method + b" " + target + b" HTTP/1.1\r\n"
+    request = b"GET " + target + b" HTTP/1.1\r\n"
     request += b"".join(name + b": " + value + b"\r\n" for name, value in headers) + b"\r\n"
     answer = b""
     with socket.socket(socket.AF_INET if isinstance(where, int) else socket.AF_UNIX) as connection:
         connection.settimeout(DEADLINE_SECONDS)
+        if isinstance(where, int):
+            connection.bind((source, 0))
         connection.connect(("127.0.0.1", where) if isinstance(where, int) else where)
         connection.sendall(request)
         while b"\r\n\r\n" not in answer and (data := connection.recv(65_536)):

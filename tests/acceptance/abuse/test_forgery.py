@@ -1,4 +1,4 @@
-"""Clients that pretend: to be another, to be the server, or to be one of the nodes.
+"""Clients that pretend: to be another, to be the server, or to be one of the nodes. (Attack 13.)
 
 The others are on two nodes and hear everything that they should, and nothing else: each attack ends with a broadcast of
 theirs that everybody gets next. All clients may do everything here, so that no permission stops what must not work.
@@ -17,8 +17,11 @@ from realtime.auth import issue_token
 from realtime.protocol import envelope, messages
 from realtime.protocol.names import group_of_room, node_channel, room_in_namespace
 from realtime.protocol.socketio import RESERVED
+from tests.acceptance.abuse.attacker import Target
+from tests.acceptance.abuse.siege import Siege
 from tests.acceptance.client import Client
 from tests.acceptance.conftest import Connect
+from tests.acceptance.engine.peer import command
 from tests.acceptance.nodes import acquainted, assert_no_traceback, use_application
 from tests.acceptance.socketio.conftest import APPLICATION
 from tests.acceptance.socketio.peer import Socket, Talker
@@ -27,6 +30,7 @@ from tests.support.servers import RedisServer
 
 KEY = "a-key-of-this-test-alone-0123456789abcdef"
 SETTINGS = {"REALTIME_TOKEN_KEYS": KEY, "REALTIME_SOCKETIO_JOIN_NOTICES": "0"}
+FORGERIES = 300
 THE_END = "the end"
 COMMANDS = {str(kind.__struct_config__.tag) for kind in messages.COMMANDS}
 PUSHES = {str(kind.__struct_config__.tag) for kind in messages.OUTBOUND}
@@ -255,8 +259,8 @@ async def test_rooms_of_a_namespace_are_out_of_reach(people: People, pair: Clust
     inside = await Talker.connect(socketio_url(pair.nodes[0]), namespace="/custom")
     await inside.do("join", "lobby")
     for name in (room_in_namespace("/custom", "lobby"), room_in_namespace("/custom", "")):
-        for command in ("join", "room", "leave"):
-            assert (await people.mallory.ask(command, room=name, data=1))["code"] == "bad_room"
+        for kind in ("join", "room", "leave"):
+            assert (await people.mallory.ask(kind, room=name, data=1))["code"] == "bad_room"
         for event in ("join", "room", "chat"):
             assert (await people.talker.ask(event, name, 1))["code"] == "bad_room"
     await people.mallory.join("/custom,lobby", "/custom", "custom")
@@ -270,3 +274,27 @@ async def test_rooms_of_a_namespace_are_out_of_reach(people: People, pair: Clust
     await people.heard_nothing()
     assert [name for name, _ in inside.events] == ["message"]
     await inside.close()
+
+
+def forges(target: Target) -> None:
+    """Users who try whatever they may not: private rooms, broadcasts, and the words of nodes."""
+    peers = [target.member(user=number, source=f"127.6.21.{number + 1}") for number in range(len(target.tokens))]
+    tried = [
+        (lambda n: command("join", room=f"private-{n}", ref=n), "forbidden"),
+        (lambda n: command("broadcast", data="to all", ref=n), "forbidden"),
+        (lambda n: command("welcome", id="x", node="x", user="1", ref=n), "unknown_type"),
+        (lambda n: command("disconnect", connection="x", code=4003, ref=n), "unknown_type"),
+        (lambda n: command("room", room="rt.all", data=1, **{"from": "x"}, ref=n), "not_joined"),
+    ]
+    for number in target.paced(FORGERIES):
+        peer, (build, code) = peers[number % len(peers)], tried[number % len(tried)]
+        peer.send(build(number))
+        answer = peer.message()
+        assert (answer["ref"], answer.get("code")) == (number, code)
+    for peer in peers:
+        peer.socket.close()
+
+
+def test_a_flood_of_forgeries_harms_nobody(siege: Siege) -> None:
+    """All of it is refused, and costs the database one question for each user."""
+    siege.withstand(forges, metric='realtime_errors_total{code="forbidden"}', log="permission_refused action=may_")

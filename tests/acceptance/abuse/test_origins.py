@@ -1,4 +1,4 @@
-"""Pages of other sites, however they say where they come from: refused before anything is done for them."""
+"""Pages of other sites, however they say where they come from: refused before anything is done for them. (Attack 1.)"""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.acceptance.abuse.attacker import Target
+from tests.acceptance.abuse.conftest import ON_BOTH
 from tests.acceptance.abuse.requests import UPGRADE, Header, Response, ask
+from tests.acceptance.abuse.siege import Siege
 from tests.acceptance.nodes import assert_no_traceback, get
 from tests.conftest import CLUSTERS
 from tests.support.cluster import Cluster, DaphneNode
@@ -26,6 +29,7 @@ PRODUCTION = {
     "DJANGO_ALLOWED_HOSTS": "127.0.0.1,chat.example",
     "REALTIME_ALLOWED_ORIGINS": "https://shop.example",
 }
+VISITORS = 150
 REFUSED = (400, 403)  # servers refuse by themselves what is no header at all
 FEED = b"/admin/feed/?page=cluster"
 POLLING = b"/socket.io/?EIO=4&transport=polling"
@@ -214,3 +218,21 @@ def test_a_foreign_page_costs_neither_database_nor_backplane(
                 # Here the session would have been read, and it cannot be.
                 assert knock(node, b"/ws/", Page("", (SITE,), others=cookie)).status not in (101, 403)
             redis.resume()
+
+
+def sends_visitors(target: Target) -> None:
+    """A page of another site in many browsers, each with a cookie of its user."""
+    cookie = (b"Cookie", b"sessionid=abcdefghijklmnopqrstuvwxyz012345")
+    for number in target.paced(VISITORS):
+        page, path = FOREIGN[number % len(FOREIGN)], WEBSOCKETS[number % len(WEBSOCKETS)]
+        headers = [*page.headers(), cookie, *UPGRADE]
+        answer = ask(target.port, path, headers, source=f"127.6.20.{number + 1}")
+        assert answer.status in REFUSED, page.name
+
+
+@ON_BOTH
+def test_a_crowd_of_foreign_pages_harms_nobody(siege: Siege) -> None:
+    """It costs those who are in no more than its requests do."""
+    siege.withstand(
+        sends_visitors, metric='realtime_connections_refused_total{reason="origin"}', log="origin_refused reason="
+    )
