@@ -60,7 +60,11 @@ def floods_commands(target: Target) -> list[dict[str, int]]:
     """10,000 pings, joins, room messages and events of Socket.IO at once, each on a connection of its own."""
     found = []
     for number in target.paced(4):
-        peer = sessions.connected(target, source=next(sources)) if number == 3 else target.connect(source=next(sources))
+        peer = (
+            sessions.connected(target, user=number, source=next(sources))
+            if number == 3
+            else target.member(user=number, source=next(sources))
+        )
         messages = (
             [command("ping", ref=ref) for ref in range(COMMANDS)],
             [command("join", room=f"room-{ref}", ref=ref) for ref in range(COMMANDS)],
