@@ -94,6 +94,27 @@ def test_the_shell_joins_in(walk: Walk, pages: dict[str, Page]) -> None:
     assert len({each["node"] for each in listed["connections"]}) == 2
 
 
+def test_permissions(walk: Walk, pages: dict[str, Page]) -> None:
+    """With the class of the document a page may not publish past the view, anonymous clients may not join the room, and
+    users go on reading what the view publishes."""
+    walk.follow("Who may do what")
+    walk.restart_servers()
+    publish = "client.room('board', {id: 'forged'}).then(() => 'taken', (error) => error.code)"
+    for name, page in pages.items():
+        page.reload()
+        expect(page.get_by_role("status")).to_contain_text("On node ")
+        page.evaluate("client.join('board')")
+        assert page.evaluate(publish) == "forbidden"
+        write(page, f"{name} again")
+    for page in pages.values():
+        for text in ("alice: alice again", "bob: bob again"):
+            expect(page.get_by_role("list")).to_contain_text(text)
+    with connect(f"ws://127.0.0.1:{walk.servers[0].port}/ws/") as client:
+        client.recv(SECONDS)
+        client.send('{"type":"join","room":"board"}')
+        assert json.loads(client.recv(SECONDS))["code"] == "forbidden"
+
+
 def write(page: Page, text: str) -> None:
     page.get_by_label("Your note").fill(text)
     page.get_by_role("button", name="Write").click()
