@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 
 import pytest
@@ -19,3 +20,4 @@ def installed(tmp_path_factory: pytest.TempPathFactory, redis_server: RedisServe
         yield walk
     finally:
         walk.stop()
+        shutil.rmtree(walk.directory, ignore_errors=True)  # an environment has a hundred megabytes

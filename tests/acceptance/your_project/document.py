@@ -109,7 +109,7 @@ class Walk:
     def restart_servers(self) -> None:
         """As one does after a change."""
         for server in self.servers:
-            server.stop()
+            server.stop(60)
         for server in self.servers:
             server.spawn()
         for server in self.servers:
