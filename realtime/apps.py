@@ -23,7 +23,9 @@ class RealtimeConfig(AppConfig):
     def ready(self) -> None:
         from django.utils.module_loading import autodiscover_modules
 
-        from realtime import revocation  # checks register by being imported
+        from realtime import commands, revocation  # checks register by being imported
 
         revocation.listen()
         autodiscover_modules("socketio_events")  # a project's own events, in each of its applications
+        autodiscover_modules("realtime_commands")  # and its own commands
+        commands.registry.install()

@@ -29,7 +29,17 @@ from realtime.protocol.errors import (
     Unauthorized,
     Unavailable,
 )
-from realtime.protocol.messages import Ack, Authenticate, Command, ConnectionLimits, Outbound, Ping, Ref, Welcome
+from realtime.protocol.messages import (
+    Ack,
+    Authenticate,
+    Command,
+    ConnectionLimits,
+    Outbound,
+    OwnReply,
+    Ping,
+    Ref,
+    Welcome,
+)
 from realtime.rates import CommandRates, Rate, Source, rounded_up
 from realtime.server.writer import FrameWriter
 from realtime.throttle import RATE
@@ -164,11 +174,11 @@ class Connection(Member):
 
     def touch(self) -> None:
         """The client is active."""
-        self.last_active = time.monotonic()
+        self.last_active = self.node.clock()
 
     async def handle(self, text: bytes) -> None:
         """Answer one command. Never raises for what a client sent."""
-        was_active, self.last_active = self.last_active, time.monotonic()
+        was_active, self.last_active = self.last_active, self.node.clock()
         begun = self.last_active
         self.messages_in += 1
         self.bytes_in += len(text)
@@ -190,7 +200,7 @@ class Connection(Member):
                 if type(command) is Ping and not self.node.settings.ping_is_activity:
                     self.last_active = was_active
                 await self._answer(command)
-        self.node.instrument.command_handled(time.monotonic() - begun, size)
+        self.node.instrument.command_handled(self.node.clock() - begun, size)
         if self._unanswered > UNANSWERED_MAX:
             await self._relieved()
 
@@ -257,6 +267,10 @@ class Connection(Member):
     def send(self, message: Outbound) -> None:
         """A reply or a push for this connection alone."""
         self._write(codec.encode(message))
+
+    def answer_own(self, reply: OwnReply) -> None:
+        """The reply to a command of the project."""
+        self._write(codec.encode(reply))
 
     def acknowledge(self, published: Published, ref: Ref | None) -> None:
         """Answer with ``ack`` once the backplane took it (only with a ``ref``), else with ``unavailable``."""

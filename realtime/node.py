@@ -131,7 +131,7 @@ class Node:
         self._stamp = Stamp()
         self._probe_groups: list[str] = []
         self._lifecycle = "starting"
-        self._clock = clock
+        self.clock = self._clock = clock
         self._on_heartbeat = on_heartbeat
         self.on_identified = on_identified
         self._backlogged: dict[str, Member] = {}

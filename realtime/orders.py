@@ -91,7 +91,7 @@ class Orders:
         elif question.about == "connections":
             found = self._connections(question)
             names, total = await first_names(found, question.limit, question.after)
-            now = time.monotonic()
+            now = self._node.clock()
             listed = [found[name].listed(node.id, now) for name in names if name in found]
             self._answer_in_parts(question, total, listed, lambda part: {"connections": part})
         else:

@@ -9,7 +9,8 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from typing import Any
@@ -56,6 +57,9 @@ class Runtime:
         self._companions: dict[str, Companion] = {}
         self.on_drain = send_own_signal
         """What an order to drain does: the server's hooks wait for the signal."""
+        self.clock: Callable[[], float] = time.monotonic
+        self.owns_process = True
+        """False in a test: the process is not there for the node."""
         self._settings: conf.Settings | None = None
         self._open = 0
         self._all_closed = asyncio.Event()
@@ -124,6 +128,7 @@ class Runtime:
             on_survey=tracker.nodes_surveyed,
             rows_pending=lambda: tracker.pending,
             on_drain=self.on_drain,
+            clock=self.clock,
         )
         self.tracker, self.node, self.loop = tracker, node, asyncio.get_running_loop()
         speak_as(node.id)
@@ -135,7 +140,8 @@ class Runtime:
             node.tasks.start("refresh rows", refresh)
         for name, companion in self._companions.items():
             node.tasks.start(name, companion(node))
-        spare_the_loop_collections()
+        if self.owns_process:
+            spare_the_loop_collections()
 
     def _new_tracker(self) -> NullTracker:
         if not self.settings.tracking_is_on:
@@ -238,7 +244,7 @@ class Runtime:
             code=code,
             reason=reason,
             at=now,
-            last_seen=now - (time.monotonic() - connection.last_active),
+            last_seen=now - (connection.node.clock() - connection.last_active),
             messages_in=connection.messages_in,
             messages_out=connection.writer.messages_out,
             bytes_in=connection.bytes_in,
@@ -326,6 +332,17 @@ def require_node() -> Node:
 def set_instrument(instrument: Instrument) -> None:
     """Record facts with ``instrument`` from now on; call before the node starts."""
     _runtime.instrument = instrument
+
+
+@contextmanager
+def stand_in(process: Runtime) -> Iterator[None]:
+    """Let ``process`` be the runtime of this process for the time of a test."""
+    global _runtime
+    before, _runtime = _runtime, process
+    try:
+        yield
+    finally:
+        _runtime = before
 
 
 def _forget_parent() -> None:

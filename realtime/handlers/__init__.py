@@ -21,12 +21,25 @@ async def ping(connection: Connection, command: messages.Ping) -> messages.Reply
     return messages.Pong(ref=messages.echo_ref(command.ref))
 
 
-HANDLERS: dict[type[messages.Command], Handler] = {
-    messages.Ping: ping,
-    messages.Join: rooms.join,
-    messages.Leave: rooms.leave,
-    messages.PublishBroadcast: publish.broadcast,
-    messages.PublishRoom: publish.room,
-    messages.PublishPrivate: publish.private,
-    messages.Authenticate: identify.authenticate,
-}
+class HandlerTable(dict[type[messages.Command], Handler]):
+    """The handlers of the protocol's commands. ``own``: those of the project's, which are looked at after them."""
+
+    def __init__(self, handlers: dict[type[messages.Command], Handler]) -> None:
+        super().__init__(handlers)
+        self.own: dict[type[messages.OwnCommand], Handler] = {}
+
+    def __missing__(self, kind: Any) -> Handler:
+        return self.own[kind]
+
+
+HANDLERS = HandlerTable(
+    {
+        messages.Ping: ping,
+        messages.Join: rooms.join,
+        messages.Leave: rooms.leave,
+        messages.PublishBroadcast: publish.broadcast,
+        messages.PublishRoom: publish.room,
+        messages.PublishPrivate: publish.private,
+        messages.Authenticate: identify.authenticate,
+    }
+)

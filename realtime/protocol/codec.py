@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, Union
 
 import msgspec
 
@@ -17,15 +18,16 @@ _HUGE_NUMBER = re.compile(rb"\d{309}")
 _FLOAT_MAX_DIGITS: Final = 308
 _FIELD = re.compile(r"`\$\.?(?P<path>[^`]*)`|field `(?P<missing>[^`]+)`")
 
-_commands: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
-    messages.Ping
-    | messages.Join
-    | messages.Leave
-    | messages.PublishBroadcast
-    | messages.PublishRoom
-    | messages.PublishPrivate
-    | messages.Authenticate
+_PROTOCOL: Final = (
+    messages.Ping,
+    messages.Join,
+    messages.Leave,
+    messages.PublishBroadcast,
+    messages.PublishRoom,
+    messages.PublishPrivate,
+    messages.Authenticate,
 )
+_commands: msgspec.json.Decoder[Any] = msgspec.json.Decoder(Union[_PROTOCOL])  # noqa: UP007  a tuple
 _any: msgspec.json.Decoder[Any] = msgspec.json.Decoder()
 _encoder = msgspec.json.Encoder()
 
@@ -42,6 +44,17 @@ class RefusedText(Exception):
         super().__init__(refusal.message)
         self.refusal = refusal
         self.ref = ref
+
+
+def extend(own: Iterable[type[messages.OwnCommand]]) -> None:
+    """Decode these commands of the project beside those of the protocol from now on, in place of any given before.
+
+    A decoder finds the type by a table of all names, so that none gets slower by more of them.
+    """
+    global _commands, _kinds
+    types = (*_PROTOCOL, *own)
+    _commands = msgspec.json.Decoder(Union[types])  # noqa: UP007
+    _kinds = frozenset(map(_name_of, types))
 
 
 def decode_command(text: bytes) -> messages.Command:
@@ -102,7 +115,7 @@ def _decode_again(text: bytes, error: Exception) -> messages.Command:
     kind = loose.get("type")
     if not isinstance(kind, str):
         raise RefusedText(errors.BadMessage("Field `type` is missing or not a string."), ref)
-    if kind not in _KINDS:
+    if kind not in _kinds:
         raise RefusedText(errors.UnknownType(f"There is no command {kind[:40]!r}."), ref)
     try:
         # Of duplicate keys the last one wins, in `type` as in any other field.
@@ -112,7 +125,11 @@ def _decode_again(text: bytes, error: Exception) -> messages.Command:
     return again
 
 
-_KINDS: Final = frozenset(str(kind.__struct_config__.tag) for kind in messages.COMMANDS)
+def _name_of(kind: type[msgspec.Struct]) -> str:
+    return str(kind.__struct_config__.tag)
+
+
+_kinds = frozenset(map(_name_of, _PROTOCOL))
 
 
 def _ref_of(loose: dict[str, Any]) -> str | int | None:

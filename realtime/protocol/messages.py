@@ -78,6 +78,21 @@ COMMANDS: tuple[type[Command], ...] = (
 )
 
 
+class OwnCommand(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """A command of the project that uses this: ``realtime.commands`` makes a type of each. Not in ``COMMANDS``, which
+    is what every server understands."""
+
+    ref: Ref | None = None
+
+
+class OwnReply(msgspec.Struct, frozen=True, kw_only=True):
+    """Answers a command of the project; ``type`` is its name, ``data`` what its handler returned."""
+
+    type: str
+    ref: Ref | UnsetType = UNSET
+    data: Raw
+
+
 class Outbound(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What a node sends to a client."""
 

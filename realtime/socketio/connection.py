@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -89,7 +88,7 @@ class SocketIOConnection(Connection):
 
     async def receive(self, message: bytes) -> None:
         """A message of the session. Never raises for what a client sent."""
-        self.active_before, self.last_active = self.last_active, time.monotonic()
+        self.active_before, self.last_active = self.last_active, self.node.clock()
         begun = self.last_active
         self.messages_in += 1
         self.bytes_in += len(message)
@@ -100,7 +99,7 @@ class SocketIOConnection(Connection):
         except BadPacket as error:
             logger.info("socketio_bad_packet connection=%s error=%r", self.id, str(error))
             self.evict(POLICY_VIOLATION)
-        self.node.instrument.command_handled(time.monotonic() - begun, len(message))
+        self.node.instrument.command_handled(self.node.clock() - begun, len(message))
         if self._unanswered > UNANSWERED_MAX:
             await self._relieved()
 
