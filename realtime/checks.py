@@ -16,6 +16,7 @@ from django.core import checks
 from django.core.checks import CheckMessage
 
 from realtime import clashes, conf
+from realtime.authentication import require_hook
 from realtime.judge import permissions_named
 from realtime.layers.backplane import capacity_of
 from realtime.logs import without_passwords
@@ -54,7 +55,7 @@ class Check:
 def bad_setting() -> Problem | None:
     """A value in REALTIME that the node would refuse to start with."""
     try:
-        conf.current()
+        require_hook(conf.current())
     except conf.BadSetting as error:
         return str(error), "docs/settings.md has the name, the unit and the bounds of each setting."
     return None

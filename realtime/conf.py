@@ -358,6 +358,9 @@ class Settings:
     session_check_seconds: float = _setting(
         60.0, "how often the sessions and users behind connections are looked up (0: never)", unit="s", most=86_400
     )
+    authentication: str = _setting(
+        "", "the dotted path of a function that says who a client is, before sessions and tokens do (empty: none)"
+    )
     permissions: str = _setting(
         "realtime.permissions.Permissions",
         "the class that says what clients may do, by its dotted path",

@@ -154,10 +154,9 @@ async def permit_connection(node: Node, identity: Identity, address: str, transp
 
 async def _identify(node: Node, scope: Scope, client: ClientSocket, address: str) -> Identity | None:
     """Who the client is, and accept it; None for one that is not let in. Its origin has been looked at before."""
-    subprotocol, token = chosen_subprotocol(scope), token_of(scope, node.settings.token_query_parameter)
-    forget_token(scope)
+    subprotocol = chosen_subprotocol(scope)
     try:
-        identity = await (session_identity(node, scope) if token is None else identity_of_token(node, token))
+        identity = await _brought_identity(node, scope)
         await permit_connection(node, identity, address, "websocket")
     except Unavailable:
         node.instrument.connection_refused(IDENTITY)
@@ -177,10 +176,19 @@ async def _identify(node: Node, scope: Scope, client: ClientSocket, address: str
     return identity
 
 
+async def _brought_identity(node: Node, scope: Scope) -> Identity:
+    """Whom the token in the handshake names, or what else is in it. Raises BadToken and Unavailable."""
+    token = token_of(scope, node.settings.token_query_parameter)
+    try:
+        return await (session_identity(node, scope) if token is None else identity_of_token(node, token))
+    finally:
+        forget_token(scope)
+
+
 async def session_identity(node: Node, scope: Scope) -> Identity:
     """Who the cookie says the client is. Raises Unavailable when the session cannot be read."""
     try:
-        return await identity_of(scope)
+        return await identity_of(scope, node.settings)
     except Exception as error:  # whatever the database, the cache or their drivers raise
         node.refusals.unavailable(error)
         raise Unavailable() from error

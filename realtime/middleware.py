@@ -7,6 +7,8 @@ import time
 from urllib.parse import parse_qs
 
 from realtime.auth import ANONYMOUS, Identity
+from realtime.authentication import handshake, own_identity
+from realtime.conf import Settings
 from realtime.logs import LineLimit
 from realtime.origins import OriginRules, judge_origin
 from realtime.server.socket import Scope
@@ -73,13 +75,19 @@ def forget_token(scope: Scope) -> None:
     scope["query_string"] = b""
 
 
-async def identity_of(scope: Scope) -> Identity:
-    """The user of the Django session in the cookie; without a cookie anonymous, and no database query."""
+async def identity_of(scope: Scope, settings: Settings) -> Identity:
+    """Whom the project's own hook names, else the user of the Django session in the cookie.
+
+    Without a cookie anonymous, and no database query.
+    """
+    own = await own_identity(settings, lambda: handshake(scope))
+    if own is not None:
+        return own
     from channels.db import database_sync_to_async
-    from django.conf import settings
+    from django.conf import settings as django_settings
     from django.http import parse_cookie
 
-    key = parse_cookie(header(scope, b"cookie")).get(settings.SESSION_COOKIE_NAME)
+    key = parse_cookie(header(scope, b"cookie")).get(django_settings.SESSION_COOKIE_NAME)
     if not key:
         return ANONYMOUS
     from realtime.sessions import read_session

@@ -11,6 +11,7 @@ import logging
 from django.core import checks
 
 from realtime import conf
+from realtime.authentication import require_hook
 from realtime.consumers import RealtimeConsumer
 from realtime.judge import permissions_named
 from realtime.node import Node
@@ -42,6 +43,7 @@ def realtime_application(inner: Application) -> Application:
     Adds ``/ws/`` and ``/socket.io/``, starts the node with the server (daphne, or any server with lifespan), and
     refuses WebSockets of unknown paths with 404 instead of a traceback. Raises BadSetting where no node could start.
     """
+    require_hook(conf.current())
     permissions_named(conf.current().permissions)
     if daphne_hooks.is_daphne_running_us():
         daphne_hooks.DaphneHooks(runtime(), on_running=_look_when_started).install()

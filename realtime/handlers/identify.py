@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from realtime.auth import BadToken, Identity, read_token
+from realtime.authentication import Credentials, own_identity
 from realtime.connection import Connection
 from realtime.protocol.errors import Unauthorized, Unavailable
 from realtime.protocol.messages import Authenticate, Authenticated, echo_ref
@@ -14,11 +15,14 @@ from realtime.protocol.messages import Authenticate, Authenticated, echo_ref
 if TYPE_CHECKING:
     from realtime.node import Node
 
+ENDLESS_SECONDS = 86_400
+"""What a client is told of a credential that does not end by itself: it asks again once a day."""
+
 
 async def authenticate(connection: Connection, command: Authenticate) -> Authenticated:
     """Become a user, or refresh the credential of the same user; another user needs another connection."""
     identity = await identify(connection, command.token)
-    expires_in = int((identity.expires_at or 0) - time.time())
+    expires_in = ENDLESS_SECONDS if identity.expires_at is None else int(identity.expires_at - time.time())
     return Authenticated(user=identity.user or "", expires_in=expires_in, ref=echo_ref(command.ref))
 
 
@@ -55,10 +59,11 @@ NO_USER = "user"
 
 async def identity_of_token(node: Node, token: str, known: str | None = None) -> Identity:
     """Who a token says the client is. Raises BadToken, and Unavailable when the database cannot be asked."""
-    identity = read_token(token, node.settings)
+    own = await _own_identity(node, token)
+    identity = own or read_token(token, node.settings)
     if known not in (None, identity.user):
         raise BadToken(OTHER_USER, "This connection belongs to another user.")
-    if not node.settings.token_users_are_checked:
+    if own is not None or not node.settings.token_users_are_checked:
         return identity
     from channels.db import database_sync_to_async
 
@@ -72,6 +77,18 @@ async def identity_of_token(node: Node, token: str, known: str | None = None) ->
     if label is None:
         raise BadToken(NO_USER, "There is no such active user.")
     return replace(identity, label=label)
+
+
+async def _own_identity(node: Node, token: str) -> Identity | None:
+    """Whom the project's own hook says that a token names. Raises BadToken, and Unavailable."""
+    try:
+        own = await own_identity(node.settings, lambda: Credentials(token=token))
+    except Exception as error:  # whatever a project raises
+        node.refusals.unavailable(error)
+        raise Unavailable("Nobody can say whose token this is; try again later.") from error
+    if own is not None and own.user is None:
+        raise BadToken(NO_USER, "There is no such active user.")
+    return own
 
 
 async def _permit(connection: Connection, identity: Identity) -> None:

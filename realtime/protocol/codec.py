@@ -18,7 +18,7 @@ _HUGE_NUMBER = re.compile(rb"\d{309}")
 _FLOAT_MAX_DIGITS: Final = 308
 _FIELD = re.compile(r"`\$\.?(?P<path>[^`]*)`|field `(?P<missing>[^`]+)`")
 
-_PROTOCOL: Final = (
+_PROTOCOL: Final[tuple[type[msgspec.Struct], ...]] = (
     messages.Ping,
     messages.Join,
     messages.Leave,
@@ -52,7 +52,7 @@ def extend(own: Iterable[type[messages.OwnCommand]]) -> None:
     A decoder finds the type by a table of all names, so that none gets slower by more of them.
     """
     global _commands, _kinds
-    types = (*_PROTOCOL, *own)
+    types: tuple[type[msgspec.Struct], ...] = (*_PROTOCOL, *own)
     _commands = msgspec.json.Decoder(Union[types])  # noqa: UP007
     _kinds = frozenset(map(_name_of, types))
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable, Mapping
 from contextlib import AsyncExitStack
 from http import HTTPStatus
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import msgspec
 
@@ -291,5 +291,4 @@ def _project_application() -> Application:
     """What ASGI_APPLICATION names."""
     from channels.routing import get_default_application
 
-    application: Application = get_default_application()
-    return application
+    return cast(Application, get_default_application())

@@ -17,8 +17,10 @@ from asgiref.sync import sync_to_async
 
 
 async def transactions() -> dict[str, Any]:
-    """The connections, by alias, that are in a transaction of the test: in this thread, or in the one where ORM calls of
-    coroutines are made. Django's ``TestCase`` uses the latter, pytest-django's ``db`` the former."""
+    """The connections, by alias, that are in a transaction of the test.
+
+    pytest-django's ``db`` has them in this thread, Django's ``TestCase`` in that where coroutines make ORM calls.
+    """
     found: dict[str, Any] = await sync_to_async(_in_transaction)()
     loop = asyncio.get_running_loop()
     asyncio._set_running_loop(None)  # in a thread with a running loop Django shows a coroutine's connections alone
@@ -36,15 +38,16 @@ def shared(found: dict[str, Any]) -> Iterator[None]:
     if not found:
         yield
         return
-    own = connections._connections
+    registry: Any = connections
+    own = registry._connections
     for each in found.values():
         each.inc_thread_sharing()
         each.close = _left_open
-    connections._connections = _Shared(own, found)
+    registry._connections = _Shared(own, found)
     try:
         yield
     finally:
-        connections._connections = own
+        registry._connections = own
         for each in found.values():
             del each.close
             each.dec_thread_sharing()

@@ -35,7 +35,7 @@ class FaultyLayer(MemoryChannelLayer):
         return made
 
     def drop_next(self, count: int = 1) -> None:
-        """Take the next publications and deliver none of them, as a layer does that has no room: clients get ``missed``."""
+        """Take the next publications and deliver none, as a layer does that has no room: clients get ``missed``."""
         self.drops += count
 
     def delay(self, seconds: float) -> None:
