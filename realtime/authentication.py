@@ -5,8 +5,8 @@
     def identify(credentials: Credentials) -> Identity | None:
         ...
 
-It is asked before the cookie of a session or a token is looked at. None leaves it to these; ``ANONYMOUS`` means that the
-client is nobody, whatever else it brings.
+It is asked before the cookie of a session or a token is looked at. None leaves it to these; ``ANONYMOUS`` means that
+the client is nobody, whatever else it brings.
 """
 
 from __future__ import annotations

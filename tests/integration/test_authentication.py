@@ -81,7 +81,7 @@ async def test_a_handshake_says_who_the_client_is(options: dict[str, Any]) -> No
 
 
 async def test_a_token_of_ones_own() -> None:
-    """With the command ``authenticate``; without an end it is said anew once a day, and tokens of ours are good as before."""
+    """With the command ``authenticate``, said anew once a day if it has no end; tokens of ours are good as before."""
     async with RealtimeNode({**hooked("by_key")}):
         async with RealtimeClient() as client:
             assert client.welcome["user"] is None
@@ -101,6 +101,9 @@ async def test_a_token_of_ones_own() -> None:
 
 class InTheDatabase(TestCase):
     """With rows."""
+
+    alice: User
+    ben: User
 
     @classmethod
     def setUpTestData(cls) -> None:

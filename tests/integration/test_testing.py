@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from asgiref.sync import async_to_sync, sync_to_async
@@ -41,6 +41,9 @@ def names_of_users() -> list[str]:
 
 class InATransaction(TestCase):
     """Django's TestCase with coroutines."""
+
+    alice: User
+    ben: User
 
     @classmethod
     def setUpTestData(cls) -> None:
@@ -132,7 +135,8 @@ class InATransaction(TestCase):
             async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
                 await self.send(text_data)
 
-        own = ProtocolTypeRouter({"websocket": URLRouter([path("echo/", Echo.as_asgi())])})
+        routed: Any = path("echo/", cast(Any, Echo.as_asgi()))
+        own = ProtocolTypeRouter({"websocket": URLRouter([routed])})
         async with RealtimeNode(OPEN):  # which has the layer that the consumer needs
             echo = WebsocketCommunicator(realtime_application(own), "/echo/")  # type: ignore[arg-type]
             assert (await echo.connect(timeout=5))[0]
