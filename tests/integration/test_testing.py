@@ -263,7 +263,7 @@ async def test_a_refused_handshake_is_raised() -> None:
     async with RealtimeNode(OPEN):
         for options, status in (({"headers": evil}, 403), ({"path": "/ws/x"}, 404)):
             with pytest.raises(ConnectionDenied) as caught:
-                await RealtimeClient(**options).__aenter__()  # type: ignore[arg-type]
+                await RealtimeClient(**options).__aenter__()
             assert caught.value.status == status
 
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
+
+from tests.support.servers import free_port
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
 BLOCK = re.compile(r"^```python\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -23,6 +28,16 @@ def test_every_example_is_here() -> None:
     collected = {name for found in classes for name in vars(found)}
     assert len(written) == 11
     assert set(written) <= collected | set(globals())
+
+
+def test_with_djangos_own_runner(tmp_path: Path) -> None:
+    """``manage.py test``, on a machine without a backplane."""
+    (tmp_path / "test_page.py").write_text("".join(each for each in BLOCKS if "pytest" not in each))
+    command = [sys.executable, "manage.py", "test", str(tmp_path), "-t", str(tmp_path)]
+    environment = {**os.environ, "BACKPLANE_URL": f"redis://127.0.0.1:{free_port()}/0"}
+    done = subprocess.run(command, cwd=PAGE.parents[1], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "Ran 10 tests" in done.stderr
 
 
 def test_every_method_is_told() -> None:
