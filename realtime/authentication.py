@@ -36,6 +36,8 @@ class Credentials:
     """
 
     path: str = ""
+    address: str = ""
+    """The client's, as far as proxies are believed."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """By their names in small letters."""
     cookies: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -62,6 +64,7 @@ def handshake(scope: Scope) -> Credentials:
     headers = {name.decode("latin1").lower(): value.decode("latin1") for name, value in scope.get("headers", [])}
     return Credentials(
         path=str(scope.get("path", "")),
+        address=str((scope.get("client") or [""])[0]),
         headers=headers,
         cookies=parse_cookie(headers.get("cookie", "")),
         query=dict(parse_qsl(scope.get("query_string", b"").decode("latin1"), keep_blank_values=True)),

@@ -26,12 +26,13 @@ import msgspec
 
 from realtime.connection import Connection
 from realtime.exceptions import RealtimeError
-from realtime.handlers import HANDLERS
+from realtime.grants import find_user
+from realtime.handlers import HANDLERS, rooms
 from realtime.protocol import codec
 from realtime.protocol.closing import ordered_close
 from realtime.protocol.envelope import RoomEnvelope
 from realtime.protocol.errors import ERRORS, BadRoom, CommandRefused
-from realtime.protocol.messages import COMMANDS, OUTBOUND, Ack, Join, Leave, OwnCommand, OwnReply, echo_ref
+from realtime.protocol.messages import COMMANDS, OUTBOUND, Ack, Leave, OwnCommand, OwnReply, echo_ref
 from realtime.protocol.names import group_of_room, is_room_name
 
 if TYPE_CHECKING:
@@ -92,18 +93,16 @@ class Client:
 
     def get_user(self) -> AbstractBaseUser | AnonymousUser:
         """The Django user, read from the database now. For plain functions."""
-        from django.contrib.auth import get_user_model
-        from django.contrib.auth.models import AnonymousUser
-
-        if self.user_id is None:
-            return AnonymousUser()
-        user: AbstractBaseUser | None = get_user_model()._default_manager.filter(pk=self.user_id).first()
-        return user or AnonymousUser()
+        return find_user(self.user_id)
 
     async def aget_user(self) -> AbstractBaseUser | AnonymousUser:
         """The same for coroutines."""
         user: AbstractBaseUser | AnonymousUser = await _in_thread(self.get_user)
         return user
+
+    async def has_permission(self, permission: str) -> bool:
+        """Whether the user has a Django permission (``app.codename``), as it was some seconds ago at most."""
+        return await self._connection.caller.has_permission(permission)
 
     async def publish_room(self, room: str, data: object, *, echo: bool = False) -> None:
         """Publish to the other members of a room, as this client, whether it is in it or not; ``echo`` includes it.
@@ -118,10 +117,13 @@ class Client:
         await node.publish(group_of_room(room), envelope)
 
     async def join(self, room: str) -> None:
-        """Make the client a member of a room. Raises BadRoom, TooManyRooms and BackplaneUnavailable."""
+        """Make the client a member of a room, whatever it may do itself.
+
+        Raises BadRoom, TooManyRooms and BackplaneUnavailable.
+        """
         if not is_room_name(room):
             raise BadRoom()
-        await HANDLERS[Join](self._connection, Join(room=room))
+        await rooms.put_in(self._connection, room)
 
     async def leave(self, room: str) -> None:
         """Take the client out of a room. Raises NotJoined."""

@@ -63,7 +63,8 @@ class RealtimeNode:
             self._prepare()
             exits.push_async_callback(self._process.stop)
             await self._process.start()
-            await self.ready()
+            if self.layer.is_connected:
+                await self.ready()
             self._exits = exits.pop_all()
         return self
 

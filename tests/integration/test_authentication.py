@@ -147,5 +147,5 @@ def test_a_path_that_leads_nowhere(name: str, problem: str) -> None:
 
 def test_credentials_do_not_show_themselves() -> None:
     """In a log or a traceback."""
-    credentials = Credentials("/ws/", {"cookie": "secret"}, {"a": "secret"}, {"key": "secret"}, "secret")
+    credentials = Credentials("/ws/", "", {"cookie": "secret"}, {"a": "secret"}, {"key": "secret"}, "secret")
     assert "secret" not in repr(credentials)

@@ -11,7 +11,7 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.testing import HttpCommunicator, WebsocketCommunicator
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.core.asgi import get_asgi_application
 from django.db import connection, transaction
 from django.test import AsyncClient, SimpleTestCase, TestCase, TransactionTestCase, override_settings
@@ -27,6 +27,7 @@ from realtime.testing import (
     Closed,
     ConnectionDenied,
     FakeClock,
+    FaultyLayer,
     RealtimeClient,
     RealtimeNode,
     Refused,
@@ -110,6 +111,20 @@ class InATransaction(TestCase):
         finally:
             commands.registry.remove("user.register")
         assert (await User.objects.aget(username="dora")).last_name == "alice"
+
+    async def test_commands_may_ask_for_permissions(self) -> None:
+        """Those of Django, of the client's user."""
+
+        async def may(client: commands.Client) -> list[bool]:
+            return [await client.has_permission(f"auth.{each}_user") for each in ("add", "change")]
+
+        await self.ben.user_permissions.aadd(await Permission.objects.aget(codename="add_user"))
+        commands.registry.add("user.may", may)
+        try:
+            async with RealtimeClient(user=self.ben) as client:
+                assert (await client.ask("user.may"))["data"] == [True, False]
+        finally:
+            commands.registry.remove("user.may")
 
     async def test_communicators_of_channels(self) -> None:
         """They connect to our application, and find the same session, and HTTP goes on to Django."""
@@ -369,6 +384,18 @@ async def test_a_disconnected_layer_takes_nothing() -> None:
         await client.next("missed")
         await client.publish("a", 2, echo=True)
         assert (await client.next("room"))["data"] == 2
+
+
+async def test_a_node_may_start_without_its_layer() -> None:
+    """Clients are let in, and it is ready when the layer is there."""
+    layer = FaultyLayer()
+    layer.disconnect()
+    async with RealtimeNode(OPEN, layer=layer) as node, RealtimeClient() as client:
+        with pytest.raises(Refused, match="unavailable"):
+            await client.join("a")
+        layer.reconnect()
+        await node.ready()
+        await client.join("a")
 
 
 async def test_a_late_publication_arrives_in_its_turn() -> None:
