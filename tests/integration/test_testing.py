@@ -21,6 +21,7 @@ from realtime import api, commands
 from realtime.auth import issue_token
 from realtime.conf import DEVELOPMENT
 from realtime.exceptions import BackplaneUnavailable
+from realtime.models import Connection
 from realtime.routing import realtime_application
 from realtime.runtime import runtime
 from realtime.testing import (
@@ -56,6 +57,7 @@ class InATransaction(TestCase):
         async with RealtimeClient(user=self.alice) as client:
             assert client.welcome["user"] == str(self.alice.pk)
             assert (await client.join("orders"))["type"] == "joined"
+        assert await Connection.objects.acount() == 0  # no rows of nodes and clients are written
 
     async def test_a_client_of_djangos_own(self) -> None:
         """Who has logged in by a test client of Django is the same here."""
@@ -142,6 +144,7 @@ class InATransaction(TestCase):
             headers = [(b"host", b"testserver"), (b"cookie", cookie.encode())]
             request = HttpCommunicator(application, "GET", "/admin/", headers=headers)
             assert (await request.get_response(timeout=30))["status"] == 302  # alice is no operator
+            await request.wait(timeout=30)  # Django closes what it has read after it has answered
 
     async def test_consumers_of_the_project(self) -> None:
         """Are served by our application as before."""
@@ -212,7 +215,11 @@ class TestOnEachDatabase:
     async def meet(self, alice: User) -> None:
         async with RealtimeClient(user=alice) as client:
             assert client.welcome["user"] == str(alice.pk)
-            await asyncio.to_thread(User.objects.create_user, "ben")
+            await asyncio.to_thread(self.create_ben)
+
+    def create_ben(self) -> None:
+        User.objects.create_user("ben")
+        connection.close()  # as code does that gives its connection back: the test's own stays open
 
     @pytest.fixture
     def alice(self, database: str) -> Any:
