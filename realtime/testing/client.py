@@ -74,7 +74,7 @@ class RealtimeClient:
         cookies: Mapping[str, Any] | None = None,
         token: str | None = None,
         headers: Headers = (),
-        path: str = "/ws/",
+        path: str = "",
         subprotocols: Iterable[str] = (),
         application: Application | None = None,
         timeout: float = TIMEOUT_SECONDS,
@@ -138,7 +138,7 @@ class RealtimeClient:
         self.id = self.welcome["id"]
 
     def _scope(self) -> dict[str, Any]:
-        path, _, query = self._path.partition("?")
+        path, _, query = (self._path or f"{runtime().settings.path_prefix}/ws/").partition("?")
         headers = [(b"host", HOST.encode()), *self._headers]
         if self._cookies:
             text = "; ".join(f"{name}={value}" for name, value in self._cookies.items())

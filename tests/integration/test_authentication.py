@@ -17,7 +17,7 @@ from realtime.authentication import Credentials
 from realtime.checks import bad_setting
 from realtime.conf import DEVELOPMENT, BadSetting
 from realtime.routing import realtime_application
-from realtime.testing import RealtimeClient, RealtimeNode, Refused
+from realtime.testing import Closed, ConnectionDenied, RealtimeClient, RealtimeNode, Refused
 
 MODULE = "authentication_of_this_test"
 OPEN = {"DEFAULTS": DEVELOPMENT}
@@ -50,6 +50,15 @@ def plain_by_row(credentials: Credentials) -> Identity | None:
     return None if user is None else Identity(user=str(user.pk), label=user.username)
 
 
+def nobody(credentials: Credentials) -> Identity:
+    return ANONYMOUS
+
+
+def fails_for_tokens(credentials: Credentials) -> None:
+    if credentials.token is not None:
+        raise ZeroDivisionError
+
+
 def wrong(credentials: Credentials) -> str:
     return "7"
 
@@ -58,7 +67,8 @@ def wrong(credentials: Credentials) -> str:
 def module() -> Iterator[None]:
     """The functions, where a dotted path finds them."""
     made = sys.modules[MODULE] = ModuleType(MODULE)
-    made.__dict__.update(by_key=by_key, by_row=by_row, plain_by_row=plain_by_row, wrong=wrong, number=7)
+    made.__dict__.update(by_key=by_key, by_row=by_row, plain_by_row=plain_by_row, wrong=wrong, nobody=nobody)
+    made.__dict__.update(fails_for_tokens=fails_for_tokens, number=7)
     yield
     del sys.modules[MODULE]
 
@@ -128,10 +138,25 @@ class InTheDatabase(TestCase):
 
 
 async def test_another_answer_is_a_failure() -> None:
-    """And lets nobody in."""
+    """It lets nobody in, who may come back later, and takes no token."""
     async with RealtimeNode(hooked("wrong")):
-        with pytest.raises((TypeError, AssertionError), match=r"not an Identity|refused"):
-            await RealtimeClient().__aenter__()
+        for subprotocols in ([], ["realtime", "token.x"]):
+            with pytest.raises(ConnectionDenied) as caught:
+                await RealtimeClient(subprotocols=subprotocols).__aenter__()
+            assert caught.value.status == 503
+    async with RealtimeNode(hooked("fails_for_tokens")), RealtimeClient() as client:
+        with pytest.raises(Refused, match="unavailable"):
+            await client.authenticate("x")
+
+
+async def test_a_token_in_the_handshake() -> None:
+    """Comes alone; nobody is let in by one that the function knows as nobody's."""
+    client = RealtimeClient(subprotocols=["realtime", "token.key-of-7"], path="/ws/?key=key-of-8")
+    async with RealtimeNode(hooked("by_key")), client:
+        assert client.welcome["user"] == "7"
+    async with RealtimeNode(hooked("nobody")):
+        with pytest.raises(Closed, match="4001"):
+            await RealtimeClient(subprotocols=["realtime", "token.key-of-7"]).__aenter__()
 
 
 @pytest.mark.parametrize(("name", "problem"), [("nowhere", "cannot be imported"), ("number", "cannot be called")])

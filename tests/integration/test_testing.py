@@ -19,7 +19,7 @@ from django.urls import path
 
 from realtime import api, commands
 from realtime.auth import issue_token
-from realtime.conf import DEVELOPMENT
+from realtime.conf import DEVELOPMENT, PRODUCTION
 from realtime.exceptions import BackplaneUnavailable
 from realtime.models import Connection
 from realtime.routing import realtime_application
@@ -291,10 +291,7 @@ async def test_a_refused_handshake_is_raised() -> None:
 
 async def test_a_token_is_sent() -> None:
     """Before the test goes on."""
-    settings = (
-        {**OPEN, "TOKEN_USERS_ARE_CHECKED": False} if hasattr(runtime().settings, "token_users_are_checked") else OPEN
-    )
-    async with RealtimeNode(settings), RealtimeClient(token=issue_token(7)) as client:
+    async with RealtimeNode(OPEN), RealtimeClient(token=issue_token(7)) as client:
         await api.apublish_private("user:7", "hello")
         assert (await client.next())["data"] == "hello"
 
@@ -339,6 +336,34 @@ async def test_settings_of_the_test() -> None:
         async with RealtimeNode({"ROOMS_PER_CONNECTION_MAX": 2}), RealtimeClient() as client:
             limits = client.welcome["limits"]
             assert (limits["rooms_max"], limits["command_max_bytes"]) == (2, 300)
+
+
+async def test_paths_with_a_prefix() -> None:
+    """The client knows that of the project."""
+    async with RealtimeNode({**OPEN, "PATH_PREFIX": "/live"}), RealtimeClient() as client:
+        await client.ping()
+
+
+async def test_a_token_ends_by_moving_the_clock() -> None:
+    """At the end of its time of grace; one that is renewed does not."""
+    node = RealtimeNode({**OPEN, "TOKEN_GRACE_SECONDS": 5})
+    async with node, RealtimeClient(token=issue_token(7, seconds=60)) as client:
+        await node.clock.advance(62)
+        await client.authenticate(issue_token(7, seconds=600))
+        await node.clock.advance(62)
+        await client.ping()
+        await node.clock.advance(600)
+        assert (await client.closed()).code == 4001
+
+
+async def test_whoever_must_say_who_it_is_and_does_not() -> None:
+    """Is closed when its time is over, in production."""
+    async with RealtimeNode({"DEFAULTS": PRODUCTION}) as node, RealtimeClient() as client:
+        with pytest.raises(Refused, match="unauthorized"):
+            await client.join("a")
+        assert await client.received() == []
+        await node.clock.advance(11)
+        assert (await client.closed()).code == 4001
 
 
 async def test_silence_is_ended_by_moving_the_clock() -> None:
