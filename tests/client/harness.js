@@ -53,8 +53,9 @@
   class Peer {
     static all = [];
 
-    constructor(url) {
+    constructor(url, protocols = []) {
       this.url = url;
+      this.protocols = protocols;
       this.received = [];
       this.closedWith = null; // the code with which the client closed
       Peer.all.push(this);
@@ -81,7 +82,7 @@
 
   globalThis.connect = (options = {}, url = "/ws/") => {
     const client = new RealtimeClient(url, { WebSocket: Peer, ...options });
-    for (const event of ["state", "welcome", "joined", "left", "broadcast", "room", "private", "members", "missed", "error"]) {
+    for (const event of RealtimeClient.EVENTS) {
       client.on(event, (detail) => seen.push([event, detail]));
     }
     return client;

@@ -12,21 +12,24 @@
  *
  * It reconnects with exponential backoff and full jitter, does what each close code asks for, joins its rooms again,
  * pings before the server's idle timeout, notices a peer that no longer answers, and says when messages may have been
- * missed. The whole interface is described in docs/client.md; the wire protocol in docs/protocol.md.
+ * missed. The whole interface is described in docs/client.md, its types in client.d.ts; the wire protocol in
+ * docs/protocol.md.
  *
- * It is one file of more than 400 lines so that a page can take it with one <script> and nothing else.
+ * It is one file of more than 400 lines so that a page can take it with one <script> and nothing else. Its parts: what
+ * is known beforehand (codes, options), waiting times, Commands (what waits to be sent or answered), RealtimeClient.
  */
 (() => {
   "use strict";
 
   const EVENTS = ["state", "welcome", "joined", "left", "broadcast", "room", "private", "members", "missed", "error"];
   const PUSHES = new Set(["broadcast", "room", "private", "members"]);
+  const PUBLICATIONS = new Set(["broadcast", "room", "private"]);
 
   /** What a client does when the server ends the connection; the first row that fits wins. */
   const CLOSE_CODES = [
     { code: 1001, reason: "Server overloaded", reconnect: true, waitSeconds: 5, spreadSeconds: 5 },
     { code: 1001, reason: "Connection timeout", reconnect: true, waitSeconds: 0, spreadSeconds: 0 },
-    { code: 1008, reason: null, reconnect: true, waitSeconds: 20, spreadSeconds: 20 },
+    { code: 1008, reason: null, reconnect: "once", waitSeconds: 20, spreadSeconds: 20 },
     { code: 1009, reason: null, reconnect: true, waitSeconds: 1, spreadSeconds: 0 },
     { code: 1011, reason: null, reconnect: true, waitSeconds: 1, spreadSeconds: 0 },
     { code: 1012, reason: null, reconnect: true, waitSeconds: 0, spreadSeconds: 2 },
@@ -36,47 +39,352 @@
     { code: 4008, reason: null, reconnect: true, waitSeconds: 1, spreadSeconds: 0 },
   ];
   const ANY_OTHER_CODE = { reconnect: true, waitSeconds: 0, spreadSeconds: 0 };
+  const NORMAL = 1000;
+  const LOST = 1006; // as browsers call an end without a close frame
+  const UNAUTHORIZED = 4001;
 
   /** Error codes after which the same join may succeed a moment later. */
-  const TEMPORARY = new Set(["unavailable", "rate_limited", "internal_error", "timeout"]);
+  const TEMPORARY = new Set(["unavailable", "internal_error", "timeout"]);
   const JOIN_RETRY_SECONDS = { least: 1, spread: 4 };
+  const ROOMS_MAX = 1000; // kept by a client; servers allow fewer
+  const WISHES_MAX = 2000; // joins and leaves that wait for the rate
+  const AT_ONCE_MAX = 20; // unanswered among those that waited: a refusal of all of them must not be held against us
+  const SPACING_MAX_SECONDS = 5;
+  const ANY = "any"; // stands for every type of command
+  const LOOPBACK = /^(localhost|127\.[\d.]+|\[::1\])$/; // reachable without a network
 
   const DEFAULTS = {
     token: null, // a text, or a function that returns one (or a promise of one) before each connection
+    tokenInHandshake: false, // send it as a subprotocol of the handshake instead of as the first message
     backoffMinSeconds: 0.5, // ceiling of the first wait; doubles with each failure
     backoffMaxSeconds: 20, // highest ceiling
     stableSeconds: 10, // a connection that lasted this long starts the backoff anew
     connectTimeoutSeconds: 10, // from opening the socket to the welcome
     commandTimeoutSeconds: 10, // from a command to its answer
+    queueMax: 0, // publications that may wait for a connection or for the rate; 0: they are rejected at once
+    queueMaxBytes: 262144, // how large these may be together
+    queueSeconds: 30, // how long one may wait
     pingSeconds: 25, // at most; half of the server's idle timeout if that is shorter
     pongTimeoutSeconds: 10, // a peer silent for so long after a ping is dead
     WebSocket: undefined, // the WebSocket class; the platform's own by default
   };
 
-  /** Why a command failed: `code` is the server's, or "disconnected", "timeout", "left", "removed", "closed". */
+  /**
+   * Why a command failed: `code` is the server's, or "disconnected", "timeout", "queue_full", "left", "removed",
+   * "closed". `wasSent`: whether it had left, so that it may have been done.
+   */
   class RealtimeError extends Error {
-    constructor(code, message, retryAfterSeconds = null) {
-      super(message);
+    constructor(code, message, { retryAfterSeconds = null, wasSent = false, cause } = {}) {
+      super(message, cause && { cause });
       this.name = "RealtimeError";
       this.code = code;
       this.retryAfterSeconds = retryAfterSeconds;
+      this.wasSent = wasSent;
     }
   }
+
+  // --- Waiting times ------------------------------------------------------------------------------------------------
+
+  function ruleFor(code, reason) {
+    const fits = (rule) => rule.code === code && (rule.reason === null || rule.reason === reason);
+    return CLOSE_CODES.find(fits) ?? ANY_OTHER_CODE;
+  }
+
+  /**
+   * Seconds to wait after that many failures: what the close code asks for, and a part of the ceiling (full jitter).
+   * `chance` is a random number between 0 and 1.
+   */
+  function reconnectSeconds({ code = LOST, reason = "", failures = 0, chance = Math.random(), ...options } = {}) {
+    const { backoffMinSeconds, backoffMaxSeconds } = { ...DEFAULTS, ...options };
+    const rule = ruleFor(code, reason);
+    const ceiling = Math.min(backoffMaxSeconds, backoffMinSeconds * 2 ** failures);
+    return rule.waitSeconds + chance * Math.max(ceiling, rule.spreadSeconds);
+  }
+
+  // --- Commands -----------------------------------------------------------------------------------------------------
+
+  /**
+   * What waits to be sent, and what waits for its answer. Three ways in:
+   *
+   *   ask      is sent at once, whatever else waits, or fails.
+   *   wish     (joins, leaves) waits until the rate allows it, as long as the connection lasts.
+   *   submit   (publications) is sent if nothing is in the way; else it waits in the queue, which outlives a connection
+   *            and has a bound, or is rejected.
+   *
+   * After `rate_limited` nothing that waits is sent for as long as the server asked, and then spaced by that time.
+   */
+  class Commands {
+    #options;
+    #send = null; // puts a text on the socket; null before the welcome
+    #bytesMax = Infinity; // of a command, as the server said
+    #isOpen = false; // publications may be sent
+    #areRoomsIn = false; // and those in the queue, too
+    #unanswered = new Map(); // ref -> command
+    #wishes = [];
+    #queue = [];
+    #queuedBytes = 0;
+    #flowing = 0; // unanswered among those that had to wait
+    #pauses = new Map(); // type or ANY -> {until, spacingSeconds}
+    #refusedUnread = 0; // commands that were refused without their ref
+    #refusal = null; // the last of these errors
+    #suspects = new Set(); // refs; those commands are among them
+    #lastRef = 0;
+    #timer = null;
+
+    constructor(options) {
+      this.#options = options;
+    }
+
+    /** There is a socket, and the server has said welcome on it. */
+    attach(send, bytesMax = Infinity) {
+      this.#send = send;
+      this.#bytesMax = bytesMax;
+    }
+
+    open() {
+      this.#isOpen = true;
+    }
+
+    /** The rooms are joined again. */
+    ready() {
+      this.#areRoomsIn = true;
+      this.#pump();
+    }
+
+    /** The connection ended. What was sent may have been done; the queue waits for the next one. */
+    lose() {
+      this.#send = null;
+      this.#isOpen = false;
+      this.#areRoomsIn = false;
+      this.#refusedUnread = 0;
+      this.#pauses.clear();
+      clearTimeout(this.#timer);
+      const message = "The connection was lost before the answer came";
+      for (const command of [...this.#unanswered.values()]) {
+        this.#release(command);
+        command.reject(new RealtimeError("disconnected", message, { wasSent: true }));
+      }
+      for (const { reject } of this.#wishes.splice(0)) reject(new RealtimeError("disconnected", message));
+    }
+
+    /** Nothing will be sent any more. */
+    close(error) {
+      this.lose();
+      for (const command of this.#queue.splice(0)) {
+        clearTimeout(command.timer);
+        command.reject(error);
+      }
+      this.#queuedBytes = 0;
+    }
+
+    ask(message) {
+      return this.#issue(message, (command) => {
+        if (this.#send === null) throw disconnected();
+        this.#dispatch(command);
+      });
+    }
+
+    /** `isWanted()` tells whether to repeat it when it was refused for its rate. */
+    wish(message, isWanted) {
+      return this.#issue(message, (command) => {
+        if (this.#wishes.length >= WISHES_MAX) throw queueFull();
+        command.isWanted = isWanted;
+        this.#wishes.push(command);
+        this.#pump();
+      });
+    }
+
+    submit(message) {
+      return this.#issue(message, (command) => {
+        const obstacle = this.#obstacle(command.type);
+        const isBehind = this.#queue.length > 0 || (this.#options.queueMax > 0 && !this.#areRoomsIn);
+        if (obstacle === null && !isBehind) this.#dispatch(command);
+        else if (this.#options.queueMax === 0) throw obstacle;
+        else if (this.#keep(command)) this.#pump();
+        else throw queueFull();
+      });
+    }
+
+    /** An answer; whether it is one of ours. */
+    settle({ type, ref, ...detail }) {
+      const command = this.#unanswered.get(ref);
+      if (command === undefined) return false;
+      this.#release(command);
+      if (type === "error") this.#refuse(command, errorFrom(detail), command.type);
+      else command.resolve(detail);
+      this.#convict();
+      this.#pump();
+      return true;
+    }
+
+    /**
+     * The server refused a command for its rate without reading it, and cannot say which one; whether one may be meant.
+     * It is among those unanswered now, and they are known once no others are left: every command gets an answer.
+     */
+    refuseOne(error) {
+      if (this.#unanswered.size === 0) return false;
+      this.#slowDown(ANY, error.retryAfterSeconds);
+      this.#refusedUnread += 1;
+      this.#refusal = error;
+      for (const ref of this.#unanswered.keys()) this.#suspects.add(ref);
+      this.#convict();
+      this.#pump();
+      return true;
+    }
+
+    #convict() {
+      if (this.#refusedUnread === 0) this.#suspects.clear();
+      if (this.#suspects.size > this.#refusedUnread) return;
+      const refused = [...this.#suspects].map((ref) => this.#unanswered.get(ref));
+      this.#refusedUnread = 0;
+      for (const command of refused) this.#release(command);
+      for (const command of refused) this.#refuse(command, this.#refusal, ANY);
+    }
+
+    #issue(message, accept) {
+      return new Promise((resolve, reject) => {
+        const ref = ++this.#lastRef;
+        const text = JSON.stringify({ ...message, ref }); // throws, which rejects, for what is not JSON
+        const bytes = new TextEncoder().encode(text).length;
+        const giveUpAt = performance.now() + this.#options.queueSeconds * 1000;
+        const { type } = message;
+        accept({ ref, type, text, bytes, giveUpAt, resolve, reject, isWanted: null, timer: null, isFlowing: false });
+      });
+    }
+
+    #dispatch(command) {
+      if (command.bytes > this.#bytesMax) {
+        command.reject(new RealtimeError("too_large", `The command has more than ${this.#bytesMax} bytes`));
+        return;
+      }
+      command.timer = setTimeout(() => this.#giveUp(command), this.#options.commandTimeoutSeconds * 1000);
+      this.#unanswered.set(command.ref, command);
+      if (command.isFlowing) this.#flowing += 1;
+      this.#send(command.text);
+    }
+
+    #giveUp(command) {
+      if (this.#suspects.has(command.ref)) this.#refusedUnread -= 1; // it was this one
+      this.#release(command);
+      const message = "No answer came in time; it may still have been done";
+      command.reject(new RealtimeError("timeout", message, { wasSent: true }));
+      this.#convict();
+      this.#pump();
+    }
+
+    #release(command) {
+      clearTimeout(command.timer);
+      this.#unanswered.delete(command.ref);
+      this.#suspects.delete(command.ref);
+      if (command.isFlowing) this.#flowing -= 1;
+      command.isFlowing = false;
+    }
+
+    #refuse(command, error, limit) {
+      const isLimited = error.code === "rate_limited";
+      if (isLimited && limit !== ANY) this.#slowDown(limit, error.retryAfterSeconds);
+      if (isLimited && command.isWanted?.()) insert(this.#wishes, command);
+      else if (!isLimited || !PUBLICATIONS.has(command.type) || !this.#keep(command)) command.reject(error);
+    }
+
+    /** Into the queue; false if there is no place or no time left. */
+    #keep(command) {
+      const { queueMax, queueMaxBytes } = this.#options;
+      const left = command.giveUpAt - performance.now();
+      if (this.#queue.length >= queueMax || this.#queuedBytes + command.bytes > queueMaxBytes || left <= 0) return false;
+      insert(this.#queue, command);
+      this.#queuedBytes += command.bytes;
+      command.timer = setTimeout(() => {
+        this.#unqueue(command);
+        command.reject(this.#obstacle(command.type) ?? new RealtimeError("timeout", "It could not be sent in time"));
+      }, left);
+      return true;
+    }
+
+    #unqueue(command) {
+      clearTimeout(command.timer);
+      this.#queue.splice(this.#queue.indexOf(command), 1);
+      this.#queuedBytes -= command.bytes;
+    }
+
+    /** Send of what waits as much as may be sent now, and come back when more may. Wishes keep their order. */
+    #pump() {
+      clearTimeout(this.#timer);
+      while (this.#send !== null && this.#flowing < AT_ONCE_MAX) {
+        const waiting = [...this.#wishes.slice(0, 1), ...(this.#areRoomsIn ? this.#queue : [])];
+        if (waiting.length === 0) return;
+        const waits = waiting.map(({ type }) => this.#pauseSeconds(type));
+        const next = waits.indexOf(0);
+        if (next < 0) {
+          this.#timer = setTimeout(() => this.#pump(), Math.min(...waits) * 1000);
+          return;
+        }
+        const command = waiting[next];
+        if (command === this.#wishes[0]) this.#wishes.shift();
+        else this.#unqueue(command);
+        command.isFlowing = true;
+        this.#dispatch(command);
+        this.#space(command.type);
+      }
+    }
+
+    // --- The rate
+
+    #obstacle(type) {
+      if (!this.#isOpen) return disconnected();
+      const retryAfterSeconds = this.#pauseSeconds(type);
+      if (retryAfterSeconds === 0) return null;
+      return new RealtimeError("rate_limited", "The server asked to wait", { retryAfterSeconds });
+    }
+
+    /** Seconds until a command of this type may be sent; what is over and not needed for its spacing is forgotten. */
+    #pauseSeconds(type) {
+      const now = performance.now();
+      let longest = 0;
+      for (const limit of [ANY, type]) {
+        const pause = this.#pauses.get(limit);
+        if (pause === undefined) continue;
+        if (pause.until > now) longest = Math.max(longest, (pause.until - now) / 1000);
+        else if (this.#wishes.length + this.#queue.length === 0) this.#pauses.delete(limit);
+      }
+      return longest;
+    }
+
+    /** Refused again after the wait was over, it is spaced wider: others may use up the same rate. */
+    #slowDown(limit, retryAfterSeconds) {
+      const seconds = retryAfterSeconds ?? 1;
+      const now = performance.now();
+      const before = this.#pauses.get(limit) ?? { until: Infinity, spacingSeconds: 0 };
+      const wider = before.spacingSeconds * (now >= before.until ? 1.5 : 1);
+      const spacingSeconds = Math.max(seconds, Math.min(wider, SPACING_MAX_SECONDS));
+      this.#pauses.set(limit, { until: now + seconds * 1000, spacingSeconds });
+    }
+
+    #space(type) {
+      for (const pause of [this.#pauses.get(ANY), this.#pauses.get(type)]) {
+        if (pause) pause.until = performance.now() + pause.spacingSeconds * 1000;
+      }
+    }
+  }
+
+  // --- The client ---------------------------------------------------------------------------------------------------
 
   class RealtimeClient {
     #url;
     #options;
     #listeners = new Map(EVENTS.map((event) => [event, new Set()]));
     #state = "closed";
-    #socket = null; // the current one; events of any other socket are ignored
+    #attempt = null; // the current one, from the question for a token to the end of its socket
+    #socket = null; // its socket; events of any other one are ignored
+    #token = null; // the text with which it signs in
     #welcome = null; // the last welcome; null before the first
     #rooms = new Map(); // wanted rooms: name -> {members, isKnown, isLate, waiters, timer}
-    #commands = new Map(); // unanswered: ref -> {resolve, reject, timer}
-    #lastRef = 0;
+    #commands;
     #wasOpen = false; // once true, a gap between two connections may be a loss
     #failures = 0; // since a connection was last stable
+    #lastChance = null; // the close code after which it came back, once, and no connection was stable since
     #openedAt = null; // when the current connection opened; null while none is open
-    #mayHurry = true; // false while the server asked for the wait
+    #notBefore = 0; // no attempt is hurried to an earlier time: the server asked for the wait
     #timers = { connect: null, retry: null, ping: null, pong: null, token: null };
     #wake = (event) => this.#onWake(event);
 
@@ -88,6 +396,7 @@
       this.#options = { ...DEFAULTS, ...options };
       this.#options.WebSocket ??= globalThis.WebSocket;
       this.#url = absolute(url);
+      this.#commands = new Commands(this.#options);
       this.connect();
     }
 
@@ -125,16 +434,15 @@
      * `members: true` asks for the list of members and for "members" events.
      */
     join(room, { members = false } = {}) {
+      if (this.#state === "closed") return Promise.reject(closed());
+      if (this.#rooms.size >= ROOMS_MAX && !this.#rooms.has(room)) {
+        return Promise.reject(new RealtimeError("too_many_rooms", `A client keeps ${ROOMS_MAX} rooms at most`));
+      }
       const unknown = { members: false, isKnown: false, isLate: false, waiters: [], timer: null };
       const wanted = this.#rooms.get(room) ?? unknown;
       wanted.members ||= members;
       this.#rooms.set(room, wanted);
       return new Promise((resolve, reject) => {
-        if (this.#state === "closed") {
-          this.#rooms.delete(room);
-          reject(new RealtimeError("closed", "The client is closed"));
-          return;
-        }
         wanted.waiters.push({ resolve, reject });
         if (this.#state === "open") this.#enter(room, wanted);
       });
@@ -145,7 +453,7 @@
       const wanted = this.#rooms.get(room);
       if (wanted) this.#forget(room, wanted, new RealtimeError("left", "The room was left before it was joined"));
       if (this.#state !== "open") return;
-      await this.#command({ type: "leave", room }).catch((error) => {
+      await this.#commands.wish({ type: "leave", room }, () => !this.#rooms.has(room)).catch((error) => {
         if (error.code !== "disconnected") throw error;
       });
     }
@@ -167,7 +475,7 @@
 
     /** Say who this client is, or renew that. For every connection alike, use the option `token` instead. */
     async authenticate(token) {
-      const reply = await this.#publish({ type: "authenticate", token });
+      const reply = await this.#ask({ type: "authenticate", token });
       this.#welcome = { ...this.#welcome, user: reply.user };
       return reply;
     }
@@ -175,7 +483,7 @@
     /** Measure the way to the node and back; resolves to milliseconds. */
     async ping() {
       const start = performance.now();
-      await this.#publish({ type: "ping" });
+      await this.#ask({ type: "ping" });
       return performance.now() - start;
     }
 
@@ -183,135 +491,205 @@
     connect() {
       if (this.#state === "connecting" || this.#state === "open") return;
       clearTimeout(this.#timers.retry);
-      if (this.#state === "closed") this.#watchPage();
+      if (this.#state === "closed") {
+        this.#lastChance = null;
+        this.#watchPage();
+      }
       this.#connect();
     }
 
     /** End the connection for good. Everything unanswered fails. */
     close() {
       const socket = this.#release();
-      this.#finish({ code: 1000, reason: "" });
-      socket?.close(1000);
+      this.#finish({ code: NORMAL, reason: "" });
+      socket?.close(NORMAL);
     }
 
     // --- The connection -------------------------------------------------------------------------------------------
 
     #connect() {
-      const socket = new this.#options.WebSocket(this.#url);
+      const attempt = {};
+      this.#attempt = attempt;
+      this.#timers.retry = null;
+      this.#become("connecting");
+      if (attempt !== this.#attempt) return; // a listener closed it
+      const { token } = this.#options;
+      if (typeof token === "function") this.#connectWithToken(attempt);
+      else this.#dial(token);
+    }
+
+    async #connectWithToken(attempt) {
+      this.#after("connect", this.#options.connectTimeoutSeconds, () => this.#lose(LOST, "No token in time"));
+      try {
+        const token = await this.#askForToken();
+        if (attempt === this.#attempt) this.#dial(token);
+      } catch (error) {
+        if (attempt === this.#attempt) this.#failToSignIn(error);
+      }
+    }
+
+    #dial(token) {
+      this.#token = token;
+      const { WebSocket, tokenInHandshake, connectTimeoutSeconds } = this.#options;
+      const protocols = tokenInHandshake && token !== null ? [["realtime", `token.${token}`]] : [];
+      const socket = new WebSocket(this.#url, ...protocols);
       this.#socket = socket;
       const current = (handle) => (event) => { if (socket === this.#socket) handle(event); };
       socket.onmessage = current((event) => this.#receive(event.data));
       socket.onclose = current((event) => this.#lose(event.code, event.reason));
       socket.onerror = () => {}; // a close event always follows and tells more
-      this.#after("connect", this.#options.connectTimeoutSeconds, () => this.#lose(1006, "No welcome in time"));
-      this.#become("connecting");
+      this.#after("connect", connectTimeoutSeconds, () => this.#lose(LOST, "No welcome in time"));
     }
 
     /** The welcome is here: show who we are, then open for commands and take the rooms again. */
     async #open(welcome) {
       const socket = this.#socket;
       this.#welcome = welcome;
-      if (this.#options.token !== null && !(await this.#signIn(socket))) return;
+      this.#commands.attach((text) => socket.send(text), welcome.limits?.command_max_bytes);
+      if (this.#token !== null && !(await this.#signIn(socket))) return;
       clearTimeout(this.#timers.connect);
       const isFirst = !this.#wasOpen;
       this.#wasOpen = true;
       this.#openedAt = performance.now();
+      this.#commands.open();
       this.#pingLater();
       this.#become("open");
       this.#emit("welcome", { ...this.#welcome });
-      const entered = [...this.#rooms].map(([room, wanted]) => this.#enter(room, wanted));
-      await Promise.all(entered);
-      if (!isFirst && socket === this.#socket) this.#emit("missed", { rooms: null, cause: "reconnected" });
-    }
-
-    /** Authenticate with the option `token`; true when that worked and `socket` is still the current one. */
-    async #signIn(socket) {
-      try {
-        await this.#useToken(socket);
-        return socket === this.#socket;
-      } catch (error) {
-        if (socket !== this.#socket) return false;
-        this.#emit("error", error);
-        if (isRefusal(error)) this.#lose(4001, error.message);
-        else this.#lose(1006, "Could not sign in");
-        return false;
-      }
-    }
-
-    async #useToken(socket) {
-      const { token } = this.#options;
-      const text = typeof token === "function" ? await token() : token;
+      await Promise.all([...this.#rooms].map(([room, wanted]) => this.#enter(room, wanted)));
       if (socket !== this.#socket) return;
-      const reply = await this.#command({ type: "authenticate", token: text });
-      this.#welcome = { ...this.#welcome, user: reply.user };
-      const renewSeconds = Math.min(reply.expires_in * 0.8, 86400);
-      if (typeof token !== "function" || !(renewSeconds > 0)) return;
-      this.#after("token", renewSeconds, () => this.#renewToken(socket));
-    }
-
-    /** Renew before it expires; what fails for a moment is tried again while the old token still holds. */
-    async #renewToken(socket) {
-      try {
-        await this.#useToken(socket);
-      } catch (error) {
-        if (socket !== this.#socket) return;
-        this.#emit("error", error);
-        if (isRefusal(error)) this.#lose(4001, error.message);
-        else this.#after("token", 5 + Math.random() * 5, () => this.#renewToken(socket));
-      }
+      if (!isFirst) this.#emit("missed", { rooms: null, cause: "reconnected" });
+      if (socket === this.#socket) this.#commands.ready();
     }
 
     /** The connection ended: do what its close code asks for. */
-    #lose(code, reason) {
+    #lose(code, reason, { isFinal = false } = {}) {
       const openSeconds = this.#openedAt === null ? 0 : (performance.now() - this.#openedAt) / 1000;
       const socket = this.#release();
-      const rule = ruleFor(code, reason);
-      if (rule.reconnect) {
-        if (openSeconds >= this.#options.stableSeconds) this.#failures = 0;
-        this.#wait(rule, { code, reason });
-      } else {
-        this.#finish({ code, reason });
+      if (openSeconds >= this.#options.stableSeconds) {
+        this.#failures = 0;
+        this.#lastChance = null;
       }
+      if (!isFinal && this.#mayReturn(code, reason)) this.#wait({ code, reason });
+      else this.#finish({ code, reason });
       socket?.close();
     }
 
-    #wait(rule, detail) {
-      const { backoffMinSeconds, backoffMaxSeconds } = this.#options;
-      const ceiling = Math.min(backoffMaxSeconds, backoffMinSeconds * 2 ** this.#failures);
-      const delaySeconds = rule.waitSeconds + Math.random() * Math.max(ceiling, rule.spreadSeconds);
+    /** With a new token it may return after 4001, as after other codes of which once is enough. */
+    #mayReturn(code, reason) {
+      const { reconnect } = ruleFor(code, reason);
+      const hasNewToken = code === UNAUTHORIZED && typeof this.#options.token === "function";
+      if (reconnect !== "once" && !hasNewToken) return reconnect;
+      if (this.#lastChance === code) return false;
+      this.#lastChance = code;
+      return true;
+    }
+
+    #wait({ code, reason }) {
+      const delaySeconds = reconnectSeconds({ ...this.#options, code, reason, failures: this.#failures });
       this.#failures += 1;
-      this.#mayHurry = rule.waitSeconds === 0;
-      this.#after("retry", delaySeconds, () => this.#connect());
-      this.#become("waiting", { ...detail, delaySeconds });
+      this.#notBefore = performance.now() + ruleFor(code, reason).waitSeconds * 1000;
+      this.#retryAfter(delaySeconds, { code, reason });
+    }
+
+    /** Without a network nothing is tried: the browser tells when there is one again. */
+    #retryAfter(delaySeconds, detail) {
+      clearTimeout(this.#timers.retry);
+      this.#timers.retry = null;
+      const isOffline = this.#isOffline();
+      const retry = () => (this.#isOffline() ? this.#retryAfter(0, detail) : this.#connect());
+      if (!isOffline) this.#after("retry", delaySeconds, retry);
+      this.#become("waiting", { ...detail, delaySeconds: isOffline ? null : delaySeconds, isOffline });
+    }
+
+    #isOffline() {
+      return globalThis.navigator?.onLine === false && !LOOPBACK.test(new URL(this.#url).hostname);
     }
 
     #finish(detail) {
-      const error = new RealtimeError("closed", "The client is closed");
+      const error = closed();
       for (const [room, wanted] of this.#rooms) this.#forget(room, wanted, error);
+      this.#commands.close(error);
       this.#unwatchPage();
       this.#become("closed", detail);
     }
 
-    /** Let go of the socket and of everything that hangs on it; returns it. */
+    /** Let go of the attempt and of everything that hangs on it; returns its socket. */
     #release() {
       const socket = this.#socket;
+      this.#attempt = null;
       this.#socket = null;
       this.#openedAt = null;
       Object.values(this.#timers).forEach(clearTimeout);
       this.#timers.pong = null;
       for (const { timer } of this.#rooms.values()) clearTimeout(timer);
-      for (const command of this.#commands.values()) {
-        clearTimeout(command.timer);
-        command.reject(new RealtimeError("disconnected", "The connection was lost before the answer came"));
-      }
-      this.#commands.clear();
+      this.#commands.lose();
       return socket;
     }
 
     #become(state, detail = {}) {
-      if (state === this.#state) return;
+      if (state === this.#state && state !== "waiting") return;
       this.#state = state;
       this.#emit("state", { state, ...detail });
+    }
+
+    // --- Who we are -----------------------------------------------------------------------------------------------
+
+    /** The text of a token; null if the option says that there is none any more. Throws when it cannot be had now. */
+    async #askForToken() {
+      let token;
+      try {
+        token = await this.#options.token();
+      } catch (cause) {
+        throw new RealtimeError("no_token", `No token could be had: ${cause?.message ?? cause}`, { cause });
+      }
+      if (token === null || token === undefined) throw new RealtimeError("unauthorized", "There is no token any more");
+      return token;
+    }
+
+    /** Authenticate with the token; true when that worked and `socket` is still the current one. */
+    async #signIn(socket) {
+      if (this.#options.tokenInHandshake && this.user !== null) {
+        this.#renewToken(socket, this.#token); // the server knows us; when the token expires only this answer says
+        return true;
+      }
+      try {
+        await this.#authenticate(socket, this.#token);
+        return socket === this.#socket;
+      } catch (error) {
+        if (socket === this.#socket) this.#failToSignIn(error);
+        return false;
+      }
+    }
+
+    async #authenticate(socket, token) {
+      const reply = await this.#commands.ask({ type: "authenticate", token });
+      this.#welcome = { ...this.#welcome, user: reply.user };
+      const renewSeconds = Math.min(reply.expires_in * 0.8, 86400);
+      if (typeof this.#options.token !== "function" || !(renewSeconds > 0)) return;
+      this.#after("token", renewSeconds, () => this.#renewToken(socket));
+    }
+
+    /** Renew before it expires; what fails for a moment is tried again while the old token still holds. */
+    async #renewToken(socket, token = null) {
+      try {
+        const text = token ?? (await this.#askForToken());
+        if (socket === this.#socket) await this.#authenticate(socket, text);
+      } catch (error) {
+        if (socket !== this.#socket) return;
+        if (isRefusal(error)) {
+          this.#failToSignIn(error);
+        } else {
+          this.#emit("error", error);
+          this.#after("token", 5 + Math.random() * 5, () => this.#renewToken(socket, token));
+        }
+      }
+    }
+
+    /** A token that the server refused may be replaced by another one; where there is none, that is the end. */
+    #failToSignIn(error) {
+      this.#emit("error", error);
+      if (isRefusal(error)) this.#lose(UNAUTHORIZED, error.message, { isFinal: !error.wasSent });
+      else this.#lose(LOST, "Could not sign in");
     }
 
     // --- Messages -------------------------------------------------------------------------------------------------
@@ -321,42 +699,28 @@
       this.#timers.pong = null;
       const message = parse(text);
       const { type, ref, ...detail } = message;
-      if (this.#commands.has(ref)) this.#settle(ref, message);
-      else if (type === "welcome") this.#open(detail);
+      if (this.#commands.settle(message)) return;
+      if (type === "welcome") this.#open(detail);
       else if (PUSHES.has(type)) this.#emit(type, detail);
       else if (type === "left" && ref === undefined) this.#leaveAsTold(detail.room);
       else if (type === "missed") this.#emit("missed", { ...detail, cause: "server" });
-      else if (type === "error") this.#emit("error", errorFrom(message));
+      else if (type === "error") this.#onError(errorFrom(message));
       // Anything else comes from a newer server; it does not concern this client.
     }
 
-    #settle(ref, message) {
-      const { resolve, reject, timer } = this.#commands.get(ref);
-      this.#commands.delete(ref);
-      clearTimeout(timer);
-      const { type, ref: _, ...detail } = message;
-      if (type === "error") reject(errorFrom(message));
-      else resolve(detail);
+    /** An error that names no command. */
+    #onError(error) {
+      const isOfCommand = error.code === "rate_limited" && this.#commands.refuseOne(error);
+      if (!isOfCommand) this.#emit("error", error);
     }
 
     #publish(message) {
-      if (this.#state !== "open") {
-        return Promise.reject(new RealtimeError("disconnected", "There is no connection at this moment"));
-      }
-      return this.#command(message);
+      return this.#state === "closed" ? Promise.reject(closed()) : this.#commands.submit(message);
     }
 
-    #command(message) {
-      const ref = ++this.#lastRef;
-      return new Promise((resolve, reject) => {
-        const text = JSON.stringify({ ...message, ref }); // throws, which rejects, for what is not JSON
-        const timer = setTimeout(() => {
-          this.#commands.delete(ref);
-          reject(new RealtimeError("timeout", "No answer came in time; it may still have been done"));
-        }, this.#options.commandTimeoutSeconds * 1000);
-        this.#commands.set(ref, { resolve, reject, timer });
-        this.#socket.send(text);
-      });
+    #ask(message) {
+      if (this.#state !== "open") return Promise.reject(this.#state === "closed" ? closed() : disconnected());
+      return this.#commands.ask(message);
     }
 
     // --- Rooms ----------------------------------------------------------------------------------------------------
@@ -366,7 +730,8 @@
       const waiters = wanted.waiters.splice(0);
       clearTimeout(wanted.timer);
       try {
-        const reply = await this.#command({ type: "join", room, ...(wanted.members && { members: true }) });
+        const message = { type: "join", room, ...(wanted.members && { members: true }) };
+        const reply = await this.#commands.wish(message, () => this.#rooms.get(room) === wanted);
         const { isKnown, isLate } = wanted;
         Object.assign(wanted, { isKnown: true, isLate: false });
         if (this.#rooms.get(room) === wanted) this.#emit("joined", { ...reply, again: isKnown });
@@ -420,16 +785,24 @@
     #check() {
       this.ping().catch(() => {});
       if (this.#timers.pong === null) {
-        this.#after("pong", this.#options.pongTimeoutSeconds, () => this.#lose(1006, "The server does not answer"));
+        this.#after("pong", this.#options.pongTimeoutSeconds, () => this.#lose(LOST, "The server does not answer"));
       }
       this.#pingLater();
     }
 
-    /** The network is back, or the page is looked at again. */
-    #onWake(event) {
-      if (event.type === "visibilitychange" && document.visibilityState !== "visible") return;
-      if (this.#state === "open") this.#check();
-      else if (this.#state === "waiting" && this.#mayHurry) this.connect();
+    /** The network came or went, or the page is looked at again. */
+    #onWake({ type }) {
+      if (type === "visibilitychange" && document.visibilityState !== "visible") return;
+      if (this.#state === "open") {
+        this.#check();
+      } else if (this.#state === "waiting") {
+        const leftSeconds = Math.max(this.#notBefore - performance.now(), 0) / 1000;
+        const isParked = this.#timers.retry === null;
+        if (this.#isOffline() && !isParked) this.#retryAfter(0, { reason: "Offline" });
+        else if (this.#isOffline()) return;
+        else if (leftSeconds === 0) this.connect();
+        else if (isParked) this.#retryAfter(leftSeconds, { reason: "Online" });
+      }
     }
 
     #watchPage() {
@@ -471,9 +844,10 @@
     return parsed.href;
   }
 
-  function ruleFor(code, reason) {
-    const fits = (rule) => rule.code === code && (rule.reason === null || rule.reason === reason);
-    return CLOSE_CODES.find(fits) ?? ANY_OTHER_CODE;
+  /** Into a list of commands, in the order in which they were issued. */
+  function insert(commands, command) {
+    const next = commands.findIndex(({ ref }) => ref > command.ref);
+    commands.splice(next < 0 ? commands.length : next, 0, command);
   }
 
   function isRefusal(error) {
@@ -489,10 +863,22 @@
   }
 
   function errorFrom({ code, message, retry_after: retryAfterSeconds = null }) {
-    return new RealtimeError(code, message, retryAfterSeconds);
+    return new RealtimeError(code, message, { retryAfterSeconds, wasSent: true });
   }
 
-  RealtimeClient.RealtimeError = RealtimeError;
-  RealtimeClient.CLOSE_CODES = Object.freeze(CLOSE_CODES);
+  function disconnected() {
+    return new RealtimeError("disconnected", "There is no connection at this moment");
+  }
+
+  function queueFull() {
+    return new RealtimeError("queue_full", "Too much waits to be sent already");
+  }
+
+  function closed() {
+    return new RealtimeError("closed", "The client is closed");
+  }
+
+  Object.assign(RealtimeClient, { RealtimeError, reconnectSeconds });
+  for (const [name, table] of Object.entries({ CLOSE_CODES, DEFAULTS, EVENTS })) RealtimeClient[name] = Object.freeze(table);
   globalThis.RealtimeClient = RealtimeClient;
 })();

@@ -8,14 +8,13 @@
 
 importScripts("client.js");
 
-const EVENTS = ["state", "welcome", "joined", "left", "broadcast", "room", "private", "members", "missed", "error"];
 const TOKEN_SECONDS = 10;
 
 const tabs = new Set();
 const asked = new Map(); // open questions for a token: number -> {resolve, reject}
 let lastAsk = 0;
 let client = null; // while there is a tab
-let published = []; // whose echo is still to come: {tab, key, wantsEcho}
+let published = []; // whose echo is still to come: {tab, key, wantsEcho, isTaken}
 
 class Tab {
   rooms = new Map(); // wanted: name -> {members, isKnown}
@@ -93,10 +92,12 @@ class Tab {
   /** With other tabs there it is published with echo, for them. */
   async publish(key, { echo: wantsEcho = false }, publish) {
     const echo = wantsEcho || tabs.size > 1;
-    const entry = { tab: this, key, wantsEcho };
+    const entry = { tab: this, key, wantsEcho, isTaken: false };
     if (echo) published.push(entry);
     try {
-      return await publish({ echo });
+      const reply = await publish({ echo });
+      entry.isTaken = true;
+      return reply;
     } catch (error) {
       published = published.filter((other) => other !== entry);
       throw error;
@@ -152,7 +153,8 @@ const DELIVER = {
   },
 
   state(detail) {
-    if (detail.state !== "open") published = [];
+    // Echoes of what the backplane took do not come any more; what waits to be sent has its echo to come.
+    if (detail.state !== "open") published = published.filter(({ isTaken }) => !isTaken);
     if (detail.state === "closed") for (const tab of tabs) tab.rooms.clear();
     for (const tab of tabs) tab.tell("state", detail);
   },
@@ -160,7 +162,7 @@ const DELIVER = {
 
 function open(url, options) {
   client = new RealtimeClient(url, options);
-  for (const event of EVENTS) {
+  for (const event of RealtimeClient.EVENTS) {
     const toAll = (detail) => { for (const tab of tabs) tab.tell(event, detail); };
     client.on(event, DELIVER[event] ?? toAll);
   }
@@ -205,8 +207,8 @@ function snapshot(tab) {
   return { state, id, node, user, limits, rooms };
 }
 
-function plain({ code = "internal_error", message, retryAfterSeconds = null }) {
-  return { code, message, retryAfterSeconds };
+function plain({ code = "internal_error", message, retryAfterSeconds = null, wasSent = false }) {
+  return { code, message, retryAfterSeconds, wasSent };
 }
 
 globalThis.onconnect = ({ ports: [port] }) => { new Tab(port); };

@@ -16,8 +16,7 @@
   "use strict";
 
   const { RealtimeClient } = globalThis;
-  const { RealtimeError } = RealtimeClient;
-  const EVENTS = ["state", "welcome", "joined", "left", "broadcast", "room", "private", "members", "missed", "error"];
+  const { EVENTS, RealtimeError } = RealtimeClient;
   const script = globalThis.document?.currentScript?.src;
 
   class SharedClient {
@@ -194,8 +193,8 @@
     }
   }
 
-  function revive({ code, message, retryAfterSeconds }) {
-    return new RealtimeError(code, message, retryAfterSeconds);
+  function revive({ code, message, retryAfterSeconds, wasSent }) {
+    return new RealtimeError(code, message, { retryAfterSeconds, wasSent });
   }
 
   /** The connection that all tabs of this browser share, as a client for this tab. */
