@@ -91,6 +91,7 @@
   globalThis.events = (wanted) => seen.filter(([event]) => event === wanted).map(([, detail]) => detail);
 
   globalThis.open = async (welcome = {}) => {
+    await settle();
     peer().welcome(welcome);
     await settle();
   };

@@ -124,7 +124,7 @@
     #queue = [];
     #queuedBytes = 0;
     #flowing = 0; // unanswered among those that had to wait
-    #pauses = new Map(); // type or ANY -> {until, spacingSeconds}
+    #pauses = new Map(); // type or ANY -> {until, waitUntil (what the server asked for), spacingSeconds}
     #refusedUnread = 0; // commands that were refused without their ref
     #refusal = null; // the last of these errors
     #suspects = new Set(); // refs; those commands are among them
@@ -354,10 +354,11 @@
     #slowDown(limit, retryAfterSeconds) {
       const seconds = retryAfterSeconds ?? 1;
       const now = performance.now();
-      const before = this.#pauses.get(limit) ?? { until: Infinity, spacingSeconds: 0 };
-      const wider = before.spacingSeconds * (now >= before.until ? 1.5 : 1);
+      const before = this.#pauses.get(limit) ?? { waitUntil: Infinity, spacingSeconds: 0 };
+      const wider = before.spacingSeconds * (now >= before.waitUntil ? 1.5 : 1);
       const spacingSeconds = Math.max(seconds, Math.min(wider, SPACING_MAX_SECONDS));
-      this.#pauses.set(limit, { until: now + seconds * 1000, spacingSeconds });
+      const waitUntil = now + seconds * 1000;
+      this.#pauses.set(limit, { until: waitUntil, waitUntil, spacingSeconds });
     }
 
     #space(type) {
@@ -377,8 +378,9 @@
     #attempt = null; // the current one, from the question for a token to the end of its socket
     #socket = null; // its socket; events of any other one are ignored
     #token = null; // the text with which it signs in
+    #refusedToken = null; // the last one that was no good; the same one would only be refused again
     #welcome = null; // the last welcome; null before the first
-    #rooms = new Map(); // wanted rooms: name -> {members, isKnown, isLate, waiters, timer}
+    #rooms = new Map(); // wanted rooms: name -> {members, isKnown, isLate, waiters, timer, end (why not any more)}
     #commands;
     #wasOpen = false; // once true, a gap between two connections may be a loss
     #failures = 0; // since a connection was last stable
@@ -438,7 +440,7 @@
       if (this.#rooms.size >= ROOMS_MAX && !this.#rooms.has(room)) {
         return Promise.reject(new RealtimeError("too_many_rooms", `A client keeps ${ROOMS_MAX} rooms at most`));
       }
-      const unknown = { members: false, isKnown: false, isLate: false, waiters: [], timer: null };
+      const unknown = { members: false, isKnown: false, isLate: false, waiters: [], timer: null, end: null };
       const wanted = this.#rooms.get(room) ?? unknown;
       wanted.members ||= members;
       this.#rooms.set(room, wanted);
@@ -493,6 +495,7 @@
       clearTimeout(this.#timers.retry);
       if (this.#state === "closed") {
         this.#lastChance = null;
+        this.#refusedToken = null;
         this.#watchPage();
       }
       this.#connect();
@@ -522,7 +525,9 @@
       this.#after("connect", this.#options.connectTimeoutSeconds, () => this.#lose(LOST, "No token in time"));
       try {
         const token = await this.#askForToken();
-        if (attempt === this.#attempt) this.#dial(token);
+        if (attempt !== this.#attempt) return;
+        if (token === this.#refusedToken) this.#lose(UNAUTHORIZED, "There is no other token", { isFinal: true });
+        else this.#dial(token);
       } catch (error) {
         if (attempt === this.#attempt) this.#failToSignIn(error);
       }
@@ -565,6 +570,7 @@
     #lose(code, reason, { isFinal = false } = {}) {
       const openSeconds = this.#openedAt === null ? 0 : (performance.now() - this.#openedAt) / 1000;
       const socket = this.#release();
+      if (code === UNAUTHORIZED) this.#refusedToken = this.#token;
       if (openSeconds >= this.#options.stableSeconds) {
         this.#failures = 0;
         this.#lastChance = null;
@@ -664,6 +670,7 @@
     async #authenticate(socket, token) {
       const reply = await this.#commands.ask({ type: "authenticate", token });
       this.#welcome = { ...this.#welcome, user: reply.user };
+      this.#token = token;
       const renewSeconds = Math.min(reply.expires_in * 0.8, 86400);
       if (typeof this.#options.token !== "function" || !(renewSeconds > 0)) return;
       this.#after("token", renewSeconds, () => this.#renewToken(socket));
@@ -739,7 +746,7 @@
         for (const { resolve } of waiters) resolve(reply);
       } catch (error) {
         wanted.waiters.unshift(...waiters);
-        if (this.#rooms.get(room) !== wanted) this.#forget(room, wanted, error);
+        if (wanted.end !== null) this.#forget(room, wanted, wanted.end);
         else if (TEMPORARY.has(error.code)) this.#enterLater(room, wanted, error);
         else if (error.code !== "disconnected") this.#refuse(room, wanted, error);
       }
@@ -769,6 +776,7 @@
 
     #forget(room, wanted, error) {
       clearTimeout(wanted.timer);
+      wanted.end = error;
       if (this.#rooms.get(room) === wanted) this.#rooms.delete(room);
       for (const { reject } of wanted.waiters.splice(0)) reject(error);
     }
