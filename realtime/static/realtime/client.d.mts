@@ -1,0 +1,2 @@
+/** Types of client.mjs. */
+export * from "./client.js";
