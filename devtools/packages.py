@@ -39,8 +39,8 @@ PROGRAMS = {
         Program("chromium", "chromium", "tests of the demo page and of client.js, in a browser"),
         Program("postgres", "postgresql", "tests on PostgreSQL"),
         Program("promtool", "prometheus", "the test of the rules for Prometheus"),
-        Program("node", "nodejs", "tests with official clients of Kafka and Socket.IO"),
-        Program("npm", "npm", "tests with official clients of Kafka and Socket.IO"),
+        Program("node", "nodejs", "tests with client.js in Node.js, and with official clients of Kafka and Socket.IO"),
+        Program("npm", "npm", "tests with client.js in Node.js, and with official clients of Kafka and Socket.IO"),
     ),
     "benchmarks": (
         Program("gcc", "gcc libc6-dev", "all of them, as the load generator is in C"),

@@ -12,6 +12,7 @@ from tests.support.browser import SCRIPTS, RunScript, client_js
 from tests.support.processes import CHECKOUT
 
 DOCUMENT = CHECKOUT / "docs" / "client.md"
+WORDS = {True: "yes", False: "no", "once": "once"}
 
 
 @pytest.fixture(scope="module")
@@ -310,7 +311,7 @@ def test_the_documented_close_codes_are_those_of_the_code(run: RunScript) -> Non
     """The table of close codes in docs/client.md equals the one in client.js, row by row."""
     rows = run("return RealtimeClient.CLOSE_CODES.map((rule) => ({ ...rule }))")
     documented = [
-        f"| {row['code']} | {row['reason'] or 'any'} | {'yes' if row['reconnect'] else 'no'} "
+        f"| {row['code']} | {row['reason'] or 'any'} | {WORDS[row['reconnect']]} "
         f"| {row['waitSeconds']} s | {row['spreadSeconds']} s |"
         for row in rows
     ]

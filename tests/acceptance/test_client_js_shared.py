@@ -232,6 +232,24 @@ def test_all_tabs_are_back_after_the_loss_of_the_node(open_tab: OpenTab, node: D
     one.wait_for("room", "hello again")
 
 
+def test_a_queue_reaches_the_other_tabs(context: BrowserContext, node: DaphneNode) -> None:
+    """What a tab publishes while the node is away comes to the other tabs when it is back, and not to itself."""
+    one, two = (Tab(context.new_page(), node, {"queueMax": 10}).until_open() for _ in range(2))
+    for tab in (one, two):
+        tab.run("await client.join('r')")
+    node.kill()
+    try:
+        one.wait("client.state !== 'open'")
+        one.run("globalThis.sent = client.room('r', 'queued')")
+    finally:
+        node.start()
+    one.run("await sent")
+    two.run("await client.room('r', 'end', { echo: true })")
+    for tab in (one, two):
+        tab.wait_for("room", "end")
+    assert (one.heard("room"), two.heard("room")) == (["end"], ["queued", "end"])
+
+
 def test_any_tab_has_the_token(context: BrowserContext, node: DaphneNode) -> None:
     """The worker asks the tabs for the token; one that the server refuses closes the client in all of them."""
     tab = Tab(context.new_page(), node, {"token": "not a token"})

@@ -17,7 +17,7 @@ from tests.support.client_js import TOOLS, Runtime, node_js
 from tests.support.npm import node_with
 
 COMPILER = "node_modules/typescript/bin/tsc"
-OPTIONS = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022", "--skipLibCheck"]
+OPTIONS = ["--noEmit", "--strict", "--target", "es2022", "--module", "nodenext", "--lib", "es2022"]
 
 
 @pytest.fixture(scope="module")

@@ -54,6 +54,10 @@ export class ConnectionPanel {
   #countDown({ delaySeconds, reason }, what) {
     const end = performance.now() + delaySeconds * 1000;
     const why = reason ? ` (${reason})` : "";
+    if (delaySeconds === null) {
+      byId("strip-text").textContent = `${what}. This device is offline`;
+      return;
+    }
     const draw = () => {
       const left = Math.ceil((end - performance.now()) / 1000);
       byId("strip-text").textContent = left > 0 ? `${what}${why}. Reconnecting in ${left} s` : "Reconnecting…";
