@@ -60,7 +60,8 @@ AFTERWARDS = {
         const other = globalThis.client;
         await other.join("lobby");
         await other.room("lobby", "for you");
-        await until(() => calls.some(([name, room, from, data]) => name === "show" && room === "lobby" && data === "for you"));
+        const isIt = ([name, room, from, data]) => name === "show" && room === "lobby" && data === "for you";
+        await until(() => calls.some(isIt));
         await until(() => calls.some(([name, state]) => name === "showState" && state === "open"));
         return client.rooms.join();""",
     "Commands": """

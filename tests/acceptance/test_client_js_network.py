@@ -207,7 +207,11 @@ def test_a_second_token_that_is_refused_is_the_last(run: RunScript, refuse: str)
         chance = 0; {TOKENS}
         const client = connect({{ token }});
         const states = [];
-        const refuse = async () => {{ await advance(0.1); await open(); {refuse}; await settle(); states.push(client.state); }};
+        const refuse = async () => {{
+          await advance(0.1); await open();
+          {refuse}; await settle();
+          states.push(client.state);
+        }};
         await refuse();
         await advance(0.1); await open(); {ACCEPT}
         await advance(11);

@@ -45,7 +45,8 @@ class NodeJs:
 
     def run(self, body: str) -> Any:
         """What the body of an async function returns."""
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._number += 1
         self._process.stdin.write(json.dumps([self._number, body]) + "\n")
         self._process.stdin.flush()
