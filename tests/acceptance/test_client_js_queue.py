@@ -91,7 +91,7 @@ def test_what_waited_too_long_is_not_sent(run: RunScript) -> None:
     """After `queueSeconds` a publication is rejected with what was in its way, makes room, and is never sent."""
     assert run(
         f"""
-        const client = connect({{ queueMax: 1, queueSeconds: 5, connectTimeoutSeconds: 100 }});
+        const client = connect({{ queueMax: 1, queueMaxBytes: 60, queueSeconds: 5, connectTimeoutSeconds: 100 }});
         const old = client.broadcast("old");
         await advance(4.9);
         const before = await outcome(old);

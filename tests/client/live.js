@@ -25,7 +25,9 @@
   /** A step of a test, which fails rather than wait for ever. */
   globalThis.inTime = async (step) => {
     let timer;
-    const late = new Promise((_, reject) => { timer = setTimeout(() => reject(new Error(`Not in time: ${step}`)), STEP_MS); });
+    const late = new Promise((_, reject) => {
+      timer = setTimeout(() => reject(new Error(`Not in time: ${step}`)), STEP_MS);
+    });
     return Promise.race([step(), late]).finally(() => clearTimeout(timer));
   };
 

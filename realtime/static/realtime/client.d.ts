@@ -103,7 +103,7 @@ export type ErrorCode =
   | "no_token"
   | (string & {});
 
-/** A text, or a function that returns one before each connection and before it expires; null from it ends the client. */
+/** A text, or a function that returns one before each connection and before it expires; null from it is the end. */
 export type Token = string | (() => string | null | undefined | PromiseLike<string | null | undefined>);
 
 /** What of the WebSocket interface is used. */

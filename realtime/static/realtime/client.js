@@ -50,6 +50,8 @@
   const WISHES_MAX = 2000; // joins and leaves that wait for the rate
   const AT_ONCE_MAX = 20; // unanswered among those that waited: a refusal of all of them must not be held against us
   const SPACING_MAX_SECONDS = 5;
+  const WIDER = 1.5;
+  const CLOSER = 0.95;
   const ANY = "any"; // stands for every type of command
   const LOOPBACK = /^(localhost|127\.[\d.]+|\[::1\])$/; // reachable without a network
 
@@ -111,7 +113,8 @@
    *   submit   (publications) is sent if nothing is in the way; else it waits in the queue, which outlives a connection
    *            and has a bound, or is rejected.
    *
-   * After `rate_limited` nothing that waits is sent for as long as the server asked, and then spaced by that time.
+   * After `rate_limited` nothing that waits is sent for as long as the server asked, and then spaced by that time: wider
+   * after each refusal, closer after each answer.
    */
   class Commands {
     #options;
@@ -211,7 +214,7 @@
       if (command === undefined) return false;
       this.#release(command);
       if (type === "error") this.#refuse(command, errorFrom(detail), command.type);
-      else command.resolve(detail);
+      else this.#accept(command, detail);
       this.#convict();
       this.#pump();
       return true;
@@ -280,6 +283,11 @@
       command.isFlowing = false;
     }
 
+    #accept(command, detail) {
+      for (const pause of this.#pausesOf(command.type)) pause.spacingSeconds *= CLOSER;
+      command.resolve(detail);
+    }
+
     #refuse(command, error, limit) {
       const isLimited = error.code === "rate_limited";
       if (isLimited && limit !== ANY) this.#slowDown(limit, error.retryAfterSeconds);
@@ -291,7 +299,8 @@
     #keep(command) {
       const { queueMax, queueMaxBytes } = this.#options;
       const left = command.giveUpAt - performance.now();
-      if (this.#queue.length >= queueMax || this.#queuedBytes + command.bytes > queueMaxBytes || left <= 0) return false;
+      const isFull = this.#queue.length >= queueMax || this.#queuedBytes + command.bytes > queueMaxBytes;
+      if (isFull || left <= 0) return false;
       insert(this.#queue, command);
       this.#queuedBytes += command.bytes;
       command.timer = setTimeout(() => {
@@ -355,16 +364,18 @@
       const seconds = retryAfterSeconds ?? 1;
       const now = performance.now();
       const before = this.#pauses.get(limit) ?? { waitUntil: Infinity, spacingSeconds: 0 };
-      const wider = before.spacingSeconds * (now >= before.waitUntil ? 1.5 : 1);
-      const spacingSeconds = Math.max(seconds, Math.min(wider, SPACING_MAX_SECONDS));
+      const wider = before.spacingSeconds * (now >= before.waitUntil ? WIDER : 1);
+      const spacingSeconds = Math.min(Math.max(seconds, wider), SPACING_MAX_SECONDS);
       const waitUntil = now + seconds * 1000;
       this.#pauses.set(limit, { until: waitUntil, waitUntil, spacingSeconds });
     }
 
     #space(type) {
-      for (const pause of [this.#pauses.get(ANY), this.#pauses.get(type)]) {
-        if (pause) pause.until = performance.now() + pause.spacingSeconds * 1000;
-      }
+      for (const pause of this.#pausesOf(type)) pause.until = performance.now() + pause.spacingSeconds * 1000;
+    }
+
+    #pausesOf(type) {
+      return [this.#pauses.get(ANY), this.#pauses.get(type)].filter(Boolean);
     }
   }
 
@@ -770,7 +781,8 @@
     /** The server took this connection out of a room: it is not joined again. */
     #leaveAsTold(room) {
       const wanted = this.#rooms.get(room);
-      if (wanted) this.#forget(room, wanted, new RealtimeError("removed", "The server took this client out of the room"));
+      const error = new RealtimeError("removed", "The server took this client out of the room");
+      if (wanted) this.#forget(room, wanted, error);
       this.#emit("left", { room });
     }
 
@@ -887,6 +899,7 @@
   }
 
   Object.assign(RealtimeClient, { RealtimeError, reconnectSeconds });
-  for (const [name, table] of Object.entries({ CLOSE_CODES, DEFAULTS, EVENTS })) RealtimeClient[name] = Object.freeze(table);
+  for (const table of [CLOSE_CODES, DEFAULTS, EVENTS]) Object.freeze(table);
+  Object.assign(RealtimeClient, { CLOSE_CODES, DEFAULTS, EVENTS });
   globalThis.RealtimeClient = RealtimeClient;
 })();

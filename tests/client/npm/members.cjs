@@ -4,9 +4,11 @@
 const ts = require("typescript");
 
 const [path] = process.argv.slice(2);
-const program = ts.createProgram([path], { strict: true, noEmit: true, target: ts.ScriptTarget.ES2022, lib: ["lib.es2022.d.ts"] });
+const options = { strict: true, noEmit: true, target: ts.ScriptTarget.ES2022, lib: ["lib.es2022.d.ts"] };
+const program = ts.createProgram([path], options);
 const checker = program.getTypeChecker();
-const exported = new Map(checker.getExportsOfModule(checker.getSymbolAtLocation(program.getSourceFile(path))).map((each) => [each.name, each]));
+const file = checker.getSymbolAtLocation(program.getSourceFile(path));
+const exported = new Map(checker.getExportsOfModule(file).map((each) => [each.name, each]));
 const namesOf = (type) => type.getProperties().map(({ name }) => name);
 const declared = (name) => checker.getDeclaredTypeOfSymbol(exported.get(name));
 const literals = (name) => declared(name).types.filter((type) => type.isStringLiteral()).map(({ value }) => value);

@@ -1,12 +1,11 @@
 // What client.d.ts must accept, and, behind @ts-expect-error, what it must refuse. Compiled, never run.
 /// <reference path="../../../realtime/static/realtime/client.d.ts" />
-import { RealtimeClient as Imported, RealtimeError, type Client, type Events, type Options } from "../../../realtime/static/realtime/client.mjs";
+import { RealtimeClient as Imported, RealtimeError } from "../../../realtime/static/realtime/client.mjs";
+import type { Client, Events, Options } from "../../../realtime/static/realtime/client.mjs";
 
 const options: Options = { token: async () => "t", queueMax: 10, tokenInHandshake: true };
 const client: Client = new RealtimeClient("/ws/", options);
 const imported: RealtimeClient = new Imported();
-
-type RealtimeClient = import("../../../realtime/static/realtime/client.mjs").RealtimeClient;
 
 const stop: () => void = client.on("room", ({ room, from, data }) => {
   const where: string = room;
@@ -22,7 +21,9 @@ client.on("state", ({ state, delaySeconds }) => {
 });
 client.on("missed", ({ rooms, cause }) => [rooms?.length, cause === "server"]);
 client.on("error", (error: RealtimeError) => error.code === "no_token" && error.retryAfterSeconds);
-const listen = <E extends keyof Events>(event: E, listener: (detail: Events[E]) => void) => imported.on(event, listener);
+function listen<E extends keyof Events>(event: E, listener: (detail: Events[E]) => void) {
+  return imported.on(event, listener);
+}
 listen("members", ({ joined, left }) => [...joined, ...left].map(({ id, user }) => id + (user ?? "")));
 
 async function use(): Promise<number> {
