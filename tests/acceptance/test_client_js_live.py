@@ -6,6 +6,7 @@ neighbours, where time is moved.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 
@@ -13,6 +14,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from realtime.auth import issue_token
+from realtime.conf import Settings
 from tests.support.browser import chromium
 from tests.support.client_js import ChromiumPage, Runtime, node_js, page_of
 from tests.support.cluster import Cluster, DaphneNode
@@ -23,6 +25,7 @@ RECONNECTED = "it.cause === 'reconnected'"
 # The page comes from one node and connects to nginx, which is another origin.
 ANY_ORIGIN = {"REALTIME_ALLOWED_ORIGINS": "*"}
 IDLE_SECONDS = 4
+SETTINGS = {field.name for field in dataclasses.fields(Settings)}
 
 
 @pytest.fixture(scope="module")
@@ -216,6 +219,64 @@ def test_a_token_is_renewed_before_it_ends(in_node_js: Runtime, cluster: Cluster
         """
     )
     assert after == [before, USER, 0, 0]
+
+
+@pytest.mark.skipif("token_grace_seconds" not in SETTINGS, reason="takes no token in the handshake, and ends none")
+def test_a_token_in_the_handshake(runtime: Runtime, cluster: Cluster) -> None:
+    """The server knows the user in its welcome, and the client learns from it when to renew the token; one that is no
+    good ends the client after it has asked for another one."""
+    tokens = json.dumps([issue_token(USER, seconds=seconds) for seconds in (3, 3600)])
+    result = runtime.run(
+        f"""
+        const tokens = {tokens};
+        const token = () => {{ queueMicrotask(happened); return tokens.shift() ?? `no token ${{Math.random()}}`; }};
+        const client = start({nginx_url(cluster)}, {{ token, tokenInHandshake: true }});
+        await until(() => client.state === "open");
+        const user = client.user;
+        await until(() => tokens.length === 0);
+        await client.ping(); // replies keep their order: the token before it is accepted
+        const states = heard(client, "state").length;
+        client.close();
+        const refused = start({nginx_url(cluster)}, {{ token, tokenInHandshake: true }});
+        await until(() => refused.state === "closed");
+        const ends = heard(refused, "state").filter(({{ code }}) => code);
+        return [user, states, heard(client, "error").length, ends.map(({{ state, code }}) => [state, code])];
+        """
+    )
+    assert result == [USER, 1, 0, [["waiting", 4001], ["closed", 4001]]]
+
+
+@pytest.mark.skipif("commands_per_second" not in SETTINGS, reason="limits no rates")
+def test_a_node_that_limits_rates(in_node_js: Runtime, redis_server: RedisServer) -> None:
+    """A client with a queue gets everything through, in its order, without being closed; one without is told of each
+    command that it was refused, and of how long to wait. Joins are all done in the end."""
+    rates = {"COMMANDS_PER_SECOND": "20", "COMMANDS_BURST": "20", "JOINS_PER_SECOND": "20", "JOINS_BURST": "10"}
+    environment = {**ANY_ORIGIN, **{f"REALTIME_{name}": value for name, value in rates.items()}}
+    with Cluster(redis_server.url, nodes=1, environment=environment) as limited:
+        result = in_node_js.run(
+            f"""
+            const url = {json.dumps(limited.nodes[0].url)};
+            const patient = start(url, {{ queueMax: 100, queueSeconds: 60 }});
+            await patient.join("a");
+            const texts = Array.from({{ length: 40 }}, (_, number) => number);
+            await Promise.all(texts.map((text) => patient.room("a", text, {{ echo: true }})));
+            await until(() => heard(patient, "room").length === texts.length);
+            const order = heard(patient, "room").map(({{ data }}) => data);
+
+            const hasty = start(url);
+            await hasty.join("a");
+            const settled = await Promise.allSettled(texts.map((text) => hasty.room("a", text)));
+            const refused = settled.flatMap(({{ reason }}) => reason ?? []);
+            const told = refused.every((error) => error.code === "rate_limited" && error.retryAfterSeconds > 0);
+
+            const social = start(url);
+            await Promise.all(texts.map((text) => social.join(`r${{text}}`)));
+            const all = [patient, hasty, social];
+            const states = all.flatMap((client) => heard(client, "state").map(({{ state }}) => state));
+            return [order.join() === texts.join(), refused.length > 0, told, social.rooms.length, states];
+            """
+        )
+    assert result == [True, True, True, 40, ["open", "open", "open"]]
 
 
 def test_an_evicted_client_stays_away(runtime: Runtime, small: DaphneNode) -> None:
