@@ -229,7 +229,7 @@ def test_a_token_in_the_handshake(runtime: Runtime, cluster: Cluster) -> None:
     result = runtime.run(
         f"""
         const tokens = {tokens};
-        const token = () => {{ queueMicrotask(happened); return tokens.shift() ?? `no token ${{Math.random()}}`; }};
+        const token = () => {{ queueMicrotask(happened); return tokens.shift() ?? `no-token-${{Math.random()}}`; }};
         const client = start({nginx_url(cluster)}, {{ token, tokenInHandshake: true }});
         await until(() => client.state === "open");
         const user = client.user;

@@ -114,13 +114,15 @@ def test_the_network_goes_during_a_wait(run: RunScript) -> None:
         chance = 1;
         const client = connect(); await open();
         peer().end(1006);
-        network(false); network(false);
+        network(false);
+        const told = events("state").at(-1).isOffline;
+        network(false);
         document.dispatchEvent(new Event("visibilitychange"));
         dispatchEvent(new Event("visibilitychange"));
         await advance(60);
-        return [Peer.all.length, {STATES}];
+        return [told, Peer.all.length, {STATES}];
         """
-    ) == [1, [["open", None, None], ["waiting", 0.5, False], ["waiting", None, True]]]
+    ) == [True, 1, [["open", None, None], ["waiting", 0.5, False], ["waiting", None, True]]]
 
 
 def test_back_online_the_wait_that_the_server_asked_for_goes_on(run: RunScript) -> None:
@@ -270,6 +272,19 @@ def test_a_token_that_cannot_be_had_now_is_asked_for_again(run: RunScript) -> No
         return [error.code, error.message, error.cause.message, waiting.reason, waiting.delaySeconds, client.state];
         """
     ) == ["no_token", "No token could be had: No network", "No network", "No token in time", 1, "open"]
+
+
+def test_a_token_that_no_handshake_can_carry(run: RunScript) -> None:
+    """A text that is no subprotocol is an error event, and an attempt that counts as failed."""
+    assert run(
+        """
+        const client = new RealtimeClient("/ws/", { token: async () => "two words", tokenInHandshake: true });
+        const errors = [];
+        client.on("error", (error) => errors.push(error));
+        await settle();
+        return [client.state, errors.map(({ code, cause }) => [code, cause.name])];
+        """
+    ) == ["waiting", [["no_token", "SyntaxError"]]]
 
 
 def test_a_token_may_go_with_the_handshake(run: RunScript) -> None:

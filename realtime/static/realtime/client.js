@@ -540,7 +540,7 @@
         if (token === this.#refusedToken) this.#lose(UNAUTHORIZED, "There is no other token", { isFinal: true });
         else this.#dial(token);
       } catch (error) {
-        if (attempt === this.#attempt) this.#failToSignIn(error);
+        if (attempt === this.#attempt) this.#failToSignIn(error instanceof RealtimeError ? error : noToken(error));
       }
     }
 
@@ -657,7 +657,7 @@
       try {
         token = await this.#options.token();
       } catch (cause) {
-        throw new RealtimeError("no_token", `No token could be had: ${cause?.message ?? cause}`, { cause });
+        throw noToken(cause);
       }
       if (token === null || token === undefined) throw new RealtimeError("unauthorized", "There is no token any more");
       return token;
@@ -888,6 +888,11 @@
 
   function disconnected() {
     return new RealtimeError("disconnected", "There is no connection at this moment");
+  }
+
+  /** The function that has tokens failed, or its token is no text that a handshake can carry. */
+  function noToken(cause) {
+    return new RealtimeError("no_token", `No token could be had: ${cause?.message ?? cause}`, { cause });
   }
 
   function queueFull() {
