@@ -295,6 +295,7 @@ def test_an_evicted_client_stays_away(runtime: Runtime, small: DaphneNode) -> No
     assert result == [1001, "Server overloaded", True]
 
 
+@pytest.mark.slow
 def test_a_quiet_client_stays(in_node_js: Runtime, small: DaphneNode) -> None:
     """A client that only listens is not closed for its silence, because it pings in time."""
     result = in_node_js.run(
