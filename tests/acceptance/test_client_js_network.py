@@ -274,6 +274,28 @@ def test_a_token_that_cannot_be_had_now_is_asked_for_again(run: RunScript) -> No
     ) == ["no_token", "No token could be had: No network", "No network", "No token in time", 1, "open"]
 
 
+@pytest.mark.parametrize("code", ["unauthorized", "unavailable"])
+def test_a_listener_may_give_up(run: RunScript, code: str) -> None:
+    """close() in a listener of errors is final, whatever the client would have done next."""
+    assert run(
+        f"""
+        chance = 0; {TOKENS}
+        const client = connect({{ token }});
+        client.on("error", () => client.close());
+        await open();
+        peer().answer("authenticate", {{ type: "error", code: {code!r}, message: "No" }});
+        await advance(60);
+        const first = [client.state, Peer.all.length];
+        client.connect(); await open();
+        peer().answer("authenticate", {{ type: "authenticated", user: "7", expires_in: 20 }});
+        await advance(16.1);
+        peer().answer("authenticate", {{ type: "error", code: {code!r}, message: "No" }});
+        await advance(60);
+        return [first, client.state, Peer.all.length, made];
+        """
+    ) == [["closed", 1], "closed", 2, 3]
+
+
 def test_a_token_that_no_handshake_can_carry(run: RunScript) -> None:
     """A text that is no subprotocol is an error event, and an attempt that counts as failed."""
     assert run(

@@ -651,7 +651,7 @@
 
     // --- Who we are -----------------------------------------------------------------------------------------------
 
-    /** The text of a token; null if the option says that there is none any more. Throws when it cannot be had now. */
+    /** The text of a token. Throws "unauthorized" where there is none any more, "no_token" if it cannot be had now. */
     async #askForToken() {
       let token;
       try {
@@ -698,6 +698,7 @@
           this.#failToSignIn(error);
         } else {
           this.#emit("error", error);
+          if (socket !== this.#socket) return; // a listener closed it
           this.#after("token", 5 + Math.random() * 5, () => this.#renewToken(socket, token));
         }
       }
@@ -705,7 +706,9 @@
 
     /** A token that the server refused may be replaced by another one; where there is none, that is the end. */
     #failToSignIn(error) {
+      const attempt = this.#attempt;
       this.#emit("error", error);
+      if (attempt !== this.#attempt) return; // a listener closed it
       if (isRefusal(error)) this.#lose(UNAUTHORIZED, error.message, { isFinal: !error.wasSent });
       else this.#lose(LOST, "Could not sign in");
     }
