@@ -221,7 +221,6 @@ def test_a_token_is_renewed_before_it_ends(in_node_js: Runtime, cluster: Cluster
     assert after == [before, USER, 0, 0]
 
 
-@pytest.mark.skipif("token_grace_seconds" not in SETTINGS, reason="takes no token in the handshake, and ends none")
 def test_a_token_in_the_handshake(runtime: Runtime, cluster: Cluster) -> None:
     """The server knows the user in its welcome, and the client learns from it when to renew the token; one that is no
     good ends the client after it has asked for another one."""
