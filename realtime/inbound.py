@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from realtime.delivery import Run
-from realtime.logs import RepeatedWarning
+from realtime.logs import LineLimit
 from realtime.protocol import codec
 from realtime.protocol.envelope import (
     Answer,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("realtime.inbound")
 
+UNREADABLE_SECONDS = 10.0
+"""One line at most in that time says that there were envelopes which this node cannot read."""
+
 Audience = str | None
 """A room's name; None: everybody."""
 
@@ -53,7 +57,12 @@ class Inbound:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._window = node.settings.batch_window_ms / 1000
-        self._unreadable = RepeatedWarning(logger, "envelopes_unreadable count=%d")
+        self._unreadable = LineLimit(most=1, seconds=UNREADABLE_SECONDS)
+
+    def _log_unreadable(self) -> None:
+        unlogged = self._unreadable.admit(time.monotonic())
+        if unlogged is not None:
+            logger.warning("envelopes_unreadable count=%d", unlogged + 1)
 
     async def deliver(self, batch: list[bytes]) -> None:
         """Everything that arrived together. Awaited by the backplane before it hands over more."""
@@ -95,7 +104,7 @@ class Inbound:
                 envelope = decode(raw)
             except UnreadableEnvelope as error:
                 self._node.instrument.envelope_unreadable()
-                self._unreadable.happened(1)
+                self._log_unreadable()
                 self._node.missed.tell_soon(None if error.room is None else [error.room])
                 continue
             if isinstance(envelope, RoomEnvelope):

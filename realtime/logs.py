@@ -10,8 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +17,6 @@ _EVENT = re.compile(r"[a-z][a-z0-9_]*(?: \w+=%[-\d.]*[sdrf])*")
 _FIELD = re.compile(r" (\w+)=%")
 _PASSWORD = re.compile(r"(?<=://)([^\s/:@\"']*):[^\s\"']*@")
 NO_NODE = "-"
-REPEAT_SECONDS = 10.0
 
 _node = NO_NODE
 
@@ -33,27 +30,6 @@ def speak_as(node_id: str) -> None:
 def without_passwords(text: str) -> str:
     """The text with the passwords of its URLs blotted out."""
     return _PASSWORD.sub(r"\1:***@", text) if "://" in text else text
-
-
-class RepeatedWarning:
-    """A warning whose cause may come back thousands of times a second: said at once, then at most every so often, with
-    the number of times since. ``words`` has ``%d`` for it."""
-
-    def __init__(self, logger: logging.Logger, words: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._logger = logger
-        self._words = words
-        self._clock = clock
-        self._count = 0
-        self._said_at: float | None = None
-
-    def happened(self, count: int) -> None:
-        """It did, so many times."""
-        self._count += count
-        now = self._clock()
-        if self._said_at is None or now - self._said_at >= REPEAT_SECONDS:
-            self._said_at = now
-            told, self._count = self._count, 0
-            self._logger.warning(self._words, told)
 
 
 class TextFormatter(logging.Formatter):
@@ -90,8 +66,8 @@ class JsonFormatter(logging.Formatter):
 
 
 class LineLimit:
-    """Lets ``most`` lines of one kind through in each span of ``seconds``, and counts the others: what a client can
-    cause at will must not fill the log."""
+    """Lets ``most`` lines of one kind through in each span of ``seconds``, and counts the others: what may come back
+    thousands of times a second must not fill the log."""
 
     __slots__ = ("_begun", "_left_out", "_most", "_seconds", "_written")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable
 
 from realtime.instrument import Instrument
+from realtime.logs import LineLimit
 
 logger = logging.getLogger("realtime.auth")
 
@@ -23,8 +23,7 @@ class Refusals:
         self._node_id = node_id
         self._instrument = instrument
         self._clock = clock
-        self._since: Counter[str] = Counter()  # by reason, since its last line
-        self._logged_at: dict[str, float] = {}  # by reason: there are a dozen
+        self._lines: dict[str, LineLimit] = {}  # by reason: there are a dozen
 
     def refused(self, reason: str, where: str, user: str | None = None) -> None:
         """A token was not taken. ``where``: the connection, or the address of a client that is not let in."""
@@ -37,8 +36,7 @@ class Refusals:
         self._log(UNAVAILABLE, "identity_unavailable node=%s error=%r count=%d", f"{type(error).__name__}: {error}")
 
     def _log(self, reason: str, line: str, *fields: object) -> None:
-        self._since[reason] += 1
-        now = self._clock()
-        if now - self._logged_at.get(reason, float("-inf")) >= LOG_SECONDS:
-            logger.warning(line, self._node_id, *fields, self._since[reason])
-            self._since[reason], self._logged_at[reason] = 0, now
+        lines = self._lines.setdefault(reason, LineLimit(most=1, seconds=LOG_SECONDS))
+        unlogged = lines.admit(self._clock())
+        if unlogged is not None:
+            logger.warning(line, self._node_id, *fields, unlogged + 1)

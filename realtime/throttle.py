@@ -6,13 +6,13 @@ One object for the node; a connection has four numbers and two references in it.
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from realtime.conf import Settings
 from realtime.hub import Member
 from realtime.instrument import Instrument
+from realtime.logs import LineLimit
 from realtime.protocol.closing import POLICY_VIOLATION
 from realtime.rates import CommandRates, Rate, Source, Sources, rounded_up, source_of
 
@@ -62,8 +62,7 @@ class Throttle:
         self._node_full_at = 0.0
         self._address_connections_max = settings.address_connections_max
         self._user_connections_max = settings.user_connections_max
-        self._logged_at: dict[str, float] = {}  # by limit, of which there are a dozen
-        self._unlogged: Counter[str] = Counter()
+        self._lines: dict[str, LineLimit] = {}  # by limit, of which there are a dozen
 
     @property
     def remembered(self) -> dict[str, int]:
@@ -154,10 +153,9 @@ class Throttle:
         return self.addresses.of(source_of(address)) if address else Source("")
 
     def _log(self, limit: str, who: str) -> None:
-        now = self._clock()
-        if now - self._logged_at.get(limit, float("-inf")) < LOGGED_SECONDS:
-            self._unlogged[limit] += 1
-            return
-        self._logged_at[limit] = now
-        before = self._unlogged.pop(limit, 0)
-        logger.warning("limit_reached node=%s limit=%s by=%r unlogged_before=%d", self._node_id, limit, who, before)
+        lines = self._lines.setdefault(limit, LineLimit(most=1, seconds=LOGGED_SECONDS))
+        unlogged = lines.admit(self._clock())
+        if unlogged is not None:
+            logger.warning(
+                "limit_reached node=%s limit=%s by=%r unlogged_before=%d", self._node_id, limit, who, unlogged
+            )

@@ -6,18 +6,21 @@ import base64
 import binascii
 import hashlib
 import logging
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
-from realtime.logs import RepeatedWarning
+from realtime.logs import LineLimit
 
 logger = logging.getLogger(__name__)
 
 ENVELOPE_START = b"{"
 ENVELOPE_TYPE = "rt.envelope"
+FOREIGN_SECONDS = 10.0
+"""One line at most in that time says that there were payloads which no key fits."""
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder().decode
@@ -69,7 +72,7 @@ class Codec:
             raise ValueError("symmetric_encryption_keys must be a list of keys, the newest first")
         keys = symmetric_encryption_keys or []
         self._crypter = MultiFernet([_fernet(key) for key in keys]) if keys else None
-        self._foreign = RepeatedWarning(logger, "backplane_key_unknown count=%d")
+        self._foreign = LineLimit(most=1, seconds=FOREIGN_SECONDS)
 
     @property
     def encrypts(self) -> bool:
@@ -86,7 +89,9 @@ class Codec:
         try:
             return self._crypter.decrypt(payload)
         except InvalidToken as error:
-            self._foreign.happened(1)
+            unlogged = self._foreign.admit(time.monotonic())
+            if unlogged is not None:
+                logger.warning("backplane_key_unknown count=%d", unlogged + 1)
             raise UnreadablePayload("no key fits") from error
 
     def encode(self, message: dict[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ import pytest
 
 from devtools.logs import QUIET_LEVELS, RECORD
 from realtime import logs
-from realtime.logs import JsonFormatter, RepeatedWarning, TextFormatter, speak_as
+from realtime.logs import JsonFormatter, LineLimit, TextFormatter, speak_as
 
 LEVELS = ("debug", "info", "warning", "error", "critical", "exception")
 SOURCES = Path(__file__).resolve().parents[2] / "realtime"
@@ -139,10 +139,16 @@ def test_passwords_in_urls_are_blotted_out(formatter: logging.Formatter, url: st
     assert shown in line
 
 
-def test_a_warning_that_repeats_is_said_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
-    """At once, and then at most every ten seconds, with the number of times since."""
-    times = iter((100.0, 100.1, 109.9, 110.0, 115.0))
-    warning = RepeatedWarning(logging.getLogger("realtime.test"), "key_unknown count=%d", clock=lambda: next(times))
-    for _ in range(5):
-        warning.happened(2)
-    assert [record.getMessage() for record in caplog.records] == ["key_unknown count=2", "key_unknown count=6"]
+def test_lines_that_repeat_are_written_now_and_then() -> None:
+    """So many in each span of time; the first of the next span says how many were left out."""
+    lines = LineLimit(most=2, seconds=10)
+    assert [lines.admit(now) for now in (100, 100.1, 100.2, 109.9, 110, 115, 119, 120)] == [
+        0,
+        0,
+        None,
+        None,
+        2,
+        0,
+        None,
+        1,
+    ]
