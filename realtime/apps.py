@@ -23,9 +23,11 @@ class RealtimeConfig(AppConfig):
     def ready(self) -> None:
         from django.utils.module_loading import autodiscover_modules
 
-        from realtime import commands, revocation  # checks register by being imported
+        from realtime import checks  # noqa: F401  registers by being imported
+        from realtime import commands
+        from realtime.revocation import listen
 
-        revocation.listen()
+        listen()
         autodiscover_modules("socketio_events")  # a project's own events, in each of its applications
         autodiscover_modules("realtime_commands")  # and its own commands
         commands.registry.install()
