@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from django.apps import AppConfig
@@ -23,11 +24,10 @@ class RealtimeConfig(AppConfig):
     def ready(self) -> None:
         from django.utils.module_loading import autodiscover_modules
 
-        from realtime import checks  # noqa: F401  registers by being imported
-        from realtime import commands
-        from realtime.revocation import listen
+        from realtime import commands, revocation
 
-        listen()
+        import_module("realtime.checks")  # they register by being imported
+        revocation.listen()
         autodiscover_modules("socketio_events")  # a project's own events, in each of its applications
         autodiscover_modules("realtime_commands")  # and its own commands
         commands.registry.install()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -51,6 +54,13 @@ def found() -> dict[str, checks.CheckMessage]:
     """What the checks of the settings say, by number."""
     messages = checks.run_checks(tags=["realtime"])
     return {message.id.removeprefix("realtime."): message for message in messages if message.id}
+
+
+def test_the_application_registers_them() -> None:
+    """A process that only loads the applications has all of them."""
+    code = "import django, sys; django.setup(); sys.exit('realtime.checks' not in sys.modules)"
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "config.settings", "BACKPLANE_URL": "memory://"}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=60).returncode == 0
 
 
 def test_good_settings_pass() -> None:
