@@ -60,8 +60,6 @@ class Processors:
         self._pids = pids
         self._known: dict[Path, int] = {}
         self._files: dict[Path, int] = {}
-        self._own = os.open("/proc/self/schedstat", os.O_RDONLY)
-        self._own_before = 0.0
         self.find_threads()
 
     def find_threads(self) -> None:
@@ -71,19 +69,6 @@ class Processors:
             if thread not in self._files:
                 with contextlib.suppress(OSError):
                     self._files[thread] = os.open(thread, os.O_RDONLY)
-
-    def begin_turn(self) -> None:
-        """This process has nothing to do, and waits for something."""
-        self._own_before = self._own_seconds
-
-    @property
-    def turn_seconds(self) -> float:
-        """What this process has waited for a processor itself since then. Before that it delayed other messages."""
-        return self._own_seconds - self._own_before
-
-    @property
-    def _own_seconds(self) -> float:
-        return int(os.pread(self._own, 100, 0).split()[1]) / 1e9
 
     @property
     def waited_seconds(self) -> float:
@@ -130,8 +115,7 @@ class Pair:
 
     def _note(self, kind: str, sent: tuple[float, float], now: float, report: Report) -> None:
         sent_at, waited = sent
-        waited = self.processors.waited_seconds - waited + self.processors.turn_seconds
-        report.samples[kind].append((sent_at, now - sent_at, waited))
+        report.samples[kind].append((sent_at, now - sent_at, self.processors.waited_seconds - waited))
 
     def hear(self, message: Message, now: float, report: Report) -> None:
         """A message for one of the two."""
@@ -182,7 +166,7 @@ class Others:
     """All pairs, in one loop."""
 
     def __init__(self, plan: Plan) -> None:
-        self.processors = Processors(plan.pids)
+        self.processors = Processors([os.getpid(), *plan.pids])
         self.every = plan.every_seconds
         self.report = Report()
         self.selector = selectors.DefaultSelector()
@@ -207,7 +191,6 @@ class Others:
         """One turn; whether a line is to be read."""
         due = min(pair.due for pair in self.pairs) if is_talking else time.monotonic() + 0.05
         is_asked = False
-        self.processors.begin_turn()
         for key, _ in self.selector.select(max(0.0, due - time.monotonic())):
             if key.data == "asked":
                 is_asked = True
