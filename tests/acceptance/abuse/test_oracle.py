@@ -40,7 +40,7 @@ def harmful(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterat
 @pytest.mark.parametrize(
     ("harm", "words"),
     [
-        ([["block", 0.3]] * 2, ["p99 of message: ", "p99 of answer: ", "the loop was late "]),
+        ([["block", 0.4]] * 3, ["p99 of message: ", "p99 of answer: ", "the loop was late "]),
         ([["keep"]] * 6 + [["lose", "pair-3"], ["fail"]], ["memory: ", "lost: pair-3", "Traceback"]),
     ],
     ids=["slow", "broken"],
