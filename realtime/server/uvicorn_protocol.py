@@ -122,9 +122,9 @@ class RealtimeProtocol(FrameCount, WebSocketsSansIOProtocol):
             self.handle_events()  # also what came before a violation
             if self._has_failed():
                 self.handle_parser_exception()
-            later = data[start + SLICE_BYTES :]
-            if later and self._frames - frames > TURN_FRAMES:
-                self._hold(later)
+            end = start + SLICE_BYTES
+            if self._frames - frames > TURN_FRAMES and end < len(data):
+                self._hold(data[end:])
                 return
 
     def _is_closed_for_misuse(self) -> bool:
