@@ -231,7 +231,7 @@ class Connection(Member):
         self._broadcasts_full_at = self._spent("broadcasts", self.node.throttle.broadcasts, self._broadcasts_full_at)
 
     def _spent(self, limit: str, rate: Rate, full_at: float) -> float:
-        now = time.monotonic()
+        now = self.node.clock()
         wait = rate.wait(full_at, now)
         if wait:
             self._goes_on(limit, now)

@@ -366,6 +366,32 @@ async def test_whoever_must_say_who_it_is_and_does_not() -> None:
         assert (await client.closed()).code == 4001
 
 
+async def test_rates_are_waited_for_by_moving_the_clock() -> None:
+    """Those of commands, the project's own among them, and those of joins."""
+
+    async def touch(client: commands.Client) -> None: ...
+
+    rates = {"COMMANDS_PER_SECOND": 1, "COMMANDS_BURST": 4, "JOINS_PER_SECOND": 0.5, "JOINS_BURST": 1}
+    node = RealtimeNode({**OPEN, **rates})
+    commands.registry.add("user.touch", touch)
+    try:
+        async with node, RealtimeClient() as client:
+            await client.join("a")
+            with pytest.raises(Refused, match="rate_limited"):
+                await client.join("b")
+            for _ in range(2):
+                await client.ask("user.touch")
+            await client.send("user.touch")
+            answer = await client.next("error")
+            assert answer["code"] == "rate_limited"
+            assert 0 < answer["retry_after"] <= 1
+            await node.clock.advance(2)
+            await client.ask("user.touch")
+            await client.join("b")
+    finally:
+        commands.registry.remove("user.touch")
+
+
 async def test_silence_is_ended_by_moving_the_clock() -> None:
     """Who was active meanwhile stays."""
     node = RealtimeNode({**OPEN, "IDLE_TIMEOUT_SECONDS": 60})
