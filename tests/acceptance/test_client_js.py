@@ -89,6 +89,32 @@ def test_each_command_gets_its_own_answer(run: RunScript) -> None:
     ]
 
 
+def test_commands_of_the_project(run: RunScript) -> None:
+    """Their fields are sent as they are, and what the handler returned comes back; an ``ack`` says nothing."""
+    results = run(
+        """
+        const client = connect(); await open();
+        const told = client.command("order.move", { order: 7, type: "join" }), silent = client.command("order.touch");
+        const refused = client.command("order.eat", { order: 7 });
+        peer().answer("order.eat", { type: "error", code: "sold", message: "It is sold." });
+        peer().answer("order.touch", { type: "ack" });
+        peer().answer("order.move", { type: "order.move", data: { to: "kitchen" } });
+        const sent = peer().received.map(({ ref, ...command }) => command);
+        return [sent, await outcome(told), (await outcome(silent))[0], (await outcome(refused)).slice(0, 2)];
+        """
+    )
+    assert results == [
+        [
+            {"type": "order.move", "order": 7},
+            {"type": "order.touch"},
+            {"type": "order.eat", "order": 7},
+        ],
+        ["resolved", {"to": "kitchen"}],
+        "resolved",
+        ["rejected", "sold"],
+    ]
+
+
 def test_without_a_connection_commands_fail_at_once(run: RunScript) -> None:
     """A command is rejected with "disconnected" while nothing is open, and when its connection ends unanswered."""
     outcomes = run(

@@ -158,7 +158,8 @@ export class RealtimeError extends Error {
     options?: { retryAfterSeconds?: number | null; wasSent?: boolean; cause?: unknown },
   );
   readonly name: "RealtimeError";
-  readonly code: ErrorCode;
+  /** Commands of the project may have others. */
+  readonly code: ErrorCode | (string & {});
   /** When the server named a time after which it may be tried again. */
   readonly retryAfterSeconds: number | null;
   /** Whether the command had left: if not, it was certainly not done. */
@@ -181,6 +182,8 @@ export interface Client {
   room(room: string, data: unknown, options?: { echo?: boolean }): Promise<{}>;
   private(to: string, data: unknown): Promise<{}>;
   authenticate(token: string): Promise<Authenticated>;
+  /** A command that the project has added. */
+  command(type: string, fields?: object): Promise<unknown>;
   /** Milliseconds. */
   ping(): Promise<number>;
   connect(): void;

@@ -493,6 +493,11 @@
       return reply;
     }
 
+    /** Send a command that the project has added ("order.move"); resolves to what its handler returned. */
+    async command(type, fields = {}) {
+      return (await this.#ask({ ...fields, type })).data;
+    }
+
     /** Measure the way to the node and back; resolves to milliseconds. */
     async ping() {
       const start = performance.now();

@@ -81,6 +81,7 @@
     room(room, data, options = {}) { return this.#call("room", [room, data, options]); }
     private(to, data) { return this.#call("private", [to, data]); }
     authenticate(token) { return this.#call("authenticate", [token]); }
+    command(type, fields = {}) { return this.#call("command", [type, fields]); }
     ping() { return this.#call("ping", []); }
 
     connect() {
