@@ -141,7 +141,7 @@ def test_every_fact_shows(name: str) -> None:
     """Each fact that the core can tell changes some metric."""
     instrument = PrometheusInstrument()
     arguments = {"transport": "websocket", "reason": "origin", "code": 1006, "seconds": 0.5, "close": SLOW_CONSUMER}
-    arguments |= {"kind": "poll", "page": "metrics"}
+    arguments |= {"kind": "poll", "page": "metrics", "limit": "connection"}
     if name == "command_refused":
         arguments["code"] = "bad_json"
     wanted = list(inspect.signature(getattr(instrument, name)).parameters)
