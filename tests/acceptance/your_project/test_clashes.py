@@ -224,17 +224,19 @@ def test_with_everything_installed(make: Make) -> None:
 
 
 def test_without_monitoring_and_on_a_layer_of_another_alias(make: Make) -> None:
-    """realtime alone is a node, on the layer that REALTIME names; the default layer stays the project's."""
+    """realtime alone is a node, on the layer that REALTIME names; the default layer stays the project's. Its checks
+    need no monitoring."""
     project = make(
         'INSTALLED_APPS += ["realtime"]\n'
         'CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}, "nodes": LAYER}\n'
-        'REALTIME = {"LAYER": "nodes"}\n',
+        'REALTIME = {"LAYER": os.environ.get("ALIAS", "nodes")}\n',
         {
             "project/urls.py": "from django.http import HttpResponse\nfrom django.urls import path\n"
             'urlpatterns = [path("", lambda request: HttpResponse("theirs"))]\n'
         },
     )
     assert project.found() == set()
+    assert project.found(ALIAS="none") == {"realtime.E002"}
     server = project.start("/")
     server.wait_until(lambda: "node_ready" in server.log, "ready")
     assert "backplane=redis" in server.log
