@@ -4,8 +4,8 @@ It publishes for its connections, delivers what comes back, and keeps the table 
 ``subscriptions`` (groups), ``delivery`` (writes), ``members`` (lists), ``neighbours`` (others), ``trust`` (is the
 backplane to be believed), ``receipts`` (confirmations), ``missed`` (what clients are told), ``orders`` and
 ``inquiries`` (what Django code asks of nodes, and the answers), ``streams`` (requests carried between nodes),
-``inbound`` (sorts what arrives), ``occupancy`` (who may come and go), ``expiry`` (whose credential ends), ``judge``
-(what clients may do), ``throttle`` (how much), ``meter`` (its figures).
+``inbound`` (sorts what arrives), ``occupancy`` (who may come and go), ``backlogs`` (who reads too slowly), ``expiry``
+(whose credential ends), ``judge`` (what clients may do), ``throttle`` (how much), ``meter`` (its figures).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable
 
 from realtime import __version__
+from realtime.backlogs import Backlogs
 from realtime.conf import Settings
 from realtime.delivery import Deliverer
 from realtime.exceptions import BackplaneUnavailable
@@ -34,7 +35,6 @@ from realtime.missed import MissedNotices
 from realtime.neighbours import Neighbours
 from realtime.occupancy import Occupancy
 from realtime.orders import Orders
-from realtime.protocol.closing import SLOW_CONSUMER
 from realtime.protocol.envelope import (
     READS,
     Echo,
@@ -51,7 +51,6 @@ from realtime.protocol.envelope import (
 from realtime.protocol.names import BROADCAST_GROUP, NODES_GROUP, echo_stem, group_of_user, node_channel, node_id_of
 from realtime.receipts import Receipts
 from realtime.refusals import Refusals
-from realtime.server.writer import nobody
 from realtime.signals import SignalQueue, joined, left
 from realtime.stamp import Stamp
 from realtime.streams import Streams
@@ -93,6 +92,7 @@ class Node:
         self.hub = Hub()
         self.tasks = TaskGroup(self._task_failed)
         self.occupancy = Occupancy(self.id, self.hub, settings, instrument, self.tasks, clock)
+        self.backlogs = Backlogs(settings, instrument, clock)
         self.expiry = Expiry(self.id, self.hub, settings, instrument, self.tasks, clock)
         self.refusals = Refusals(self.id, instrument, clock)
         self.throttle = Throttle(self.id, settings, instrument, clock)
@@ -131,10 +131,9 @@ class Node:
         self._stamp = Stamp()
         self._probe_groups: list[str] = []
         self._lifecycle = "starting"
-        self.clock = self._clock = clock
+        self.clock = clock
         self._on_heartbeat = on_heartbeat
         self.on_identified = on_identified
-        self._backlogged: dict[str, Member] = {}
 
     # -- state -------------------------------------------------------------------------------------------------------
 
@@ -179,7 +178,7 @@ class Node:
         self.trust.begin(len(self._probe_groups), is_subscribed=is_subscribed)
         self.tasks.start("heartbeat", self._beat())
         self.tasks.start("judge", self.neighbours.judge())
-        self.tasks.start("backlogs", self._look_at_backlogs())
+        self.tasks.start("backlogs", self.backlogs.look())
         self.occupancy.start()
         self.expiry.start()
         self.tasks.start("loop watch", self.meter.watch_loop())
@@ -291,7 +290,7 @@ class Node:
     async def add(self, member: Member) -> None:
         """A connection is accepted; on return its user's private messages come here."""
         self.hub.add(member)
-        member.writer.on_backlog = lambda: self._backlog_grew(member)
+        self.backlogs.watch(member)
         self.expiry.watch(member)
         if member.user is not None:
             await self._welcome_user(member, member.user)
@@ -316,8 +315,7 @@ class Node:
             self.leave(member, name)
         self.hub.remove(member)
         self.expiry.forget(member)
-        member.writer.on_backlog = nobody  # it holds the member, which holds the writer
-        self._backlogged.pop(member.id, None)
+        self.backlogs.forget(member)
         if member.user is not None:
             self.subscriptions.release(group_of_user(member.user))
         self.throttle.close_account(member)
@@ -327,34 +325,6 @@ class Node:
             await self.subscriptions.acquire(group, keep_on_failure=True)
         except BackplaneUnavailable:
             return  # remembered: subscribed with the next recovery, and then told what may be missing
-
-    # -- slow consumers ----------------------------------------------------------------------------------------------
-
-    def _backlog_grew(self, member: Member) -> None:
-        """Called by a writer, inside a delivery: nothing may be closed here."""
-        self._backlogged[member.id] = member
-        if member.writer.backlog > self.settings.backlog_hard_max_bytes:
-            asyncio.get_running_loop().call_soon(self._evict_if_slow, member)
-
-    async def _look_at_backlogs(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.backlog_grace_seconds / 3.7)
-            self._evict_slow()
-
-    def _evict_slow(self) -> None:
-        """Apart from the loop above, which would keep the last of them in a variable while it sleeps."""
-        for member in list(self._backlogged.values()):
-            self._evict_if_slow(member)
-
-    def _evict_if_slow(self, member: Member) -> None:
-        if member.writer.is_closing:
-            self._backlogged.pop(member.id, None)
-        elif member.writer.is_slow(self._clock()):
-            self._backlogged.pop(member.id, None)
-            member.evict(SLOW_CONSUMER)
-            self.instrument.connection_evicted(SLOW_CONSUMER)
-        elif not member.writer.guard.is_watched:
-            self._backlogged.pop(member.id, None)
 
     # -- other nodes -------------------------------------------------------------------------------------------------
 
@@ -408,7 +378,7 @@ class Node:
     def _trust_restored(self, gap: Gap, seconds: float) -> None:
         if self._lifecycle == "starting":
             self._lifecycle = "running"
-        self.nodes.echo_back(self._clock())
+        self.nodes.echo_back(self.clock())
         self.instrument.backplane_restored(seconds)
         logger.info("node_ready node=%s backplane=%s after_seconds=%.3f", self.id, self.backplane.name, seconds)
         self._on_heartbeat(self.heartbeat())
