@@ -175,13 +175,13 @@ def test_a_node_that_drains(in_node_js: Runtime, cluster: Cluster) -> None:
         stopped.start()
 
 
-def test_after_4001_it_signs_in_with_a_new_token(runtime: Runtime, cluster: Cluster) -> None:
+def test_after_4001_it_signs_in_with_a_new_token(in_node_js: Runtime, cluster: Cluster) -> None:
     """A client whose credential is taken away asks for another one, and is the same user again."""
     tokens = json.dumps([issue_token(USER, seconds=seconds) for seconds in (3600, 3601)])
-    runtime.run(f"globalThis.tokens = {tokens}")
-    connection = open_client(runtime, nginx_url(cluster), "{ token: () => tokens.shift() ?? null }")
+    in_node_js.run(f"globalThis.tokens = {tokens}")
+    connection = open_client(in_node_js, nginx_url(cluster), "{ token: () => tokens.shift() ?? null }")
     cluster.manage("disconnect", connection, "--code", "4001", "--reason", "Unauthorized")
-    result = runtime.run(
+    result = in_node_js.run(
         f"""
         await until(() => client.state === "open" && client.id !== {connection!r});
         const user = client.user;
