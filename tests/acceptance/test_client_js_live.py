@@ -6,7 +6,6 @@ neighbours, where time is moved.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 
@@ -14,7 +13,6 @@ import pytest
 from playwright.sync_api import Browser
 
 from realtime.auth import issue_token
-from realtime.conf import Settings
 from tests.support.browser import chromium
 from tests.support.client_js import ChromiumPage, Runtime, node_js, page_of
 from tests.support.cluster import Cluster, DaphneNode
@@ -25,7 +23,6 @@ RECONNECTED = "it.cause === 'reconnected'"
 # The page comes from one node and connects to nginx, which is another origin.
 ANY_ORIGIN = {"REALTIME_ALLOWED_ORIGINS": "*"}
 IDLE_SECONDS = 4
-SETTINGS = {field.name for field in dataclasses.fields(Settings)}
 
 
 @pytest.fixture(scope="module")
@@ -245,7 +242,6 @@ def test_a_token_in_the_handshake(runtime: Runtime, cluster: Cluster) -> None:
     assert result == [USER, 1, 0, [["waiting", 4001], ["closed", 4001]]]
 
 
-@pytest.mark.skipif("commands_per_second" not in SETTINGS, reason="limits no rates")
 def test_a_node_that_limits_rates(in_node_js: Runtime, redis_server: RedisServer) -> None:
     """A client with a queue gets everything through, in its order, without being closed; one without is told of each
     command that it was refused, and of how long to wait. Joins are all done in the end."""
