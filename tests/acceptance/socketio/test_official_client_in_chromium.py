@@ -54,7 +54,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
     """A page of the cluster, with the official client in it."""
-    context = browser.new_context()
+    context = browser.new_context(bypass_csp=True)  # the script is put in from outside
     page = context.new_page()
     page.goto(f"{url}/nothing-here")  # its 404: Chromium lets a page that was made up not open a WebSocket to here
     page.add_script_tag(path=SCRIPT)
