@@ -1,7 +1,7 @@
 # Every target does all its own set-up: python3 (3.11 or newer) with venv, and make, are enough.
 #
 #   make run     the cluster on this machine: a backplane, three nodes, a balancer in front
-#   make test    the whole suite                 make test-all   with the slow ones
+#   make test    most of the suite               make test-all   all of it: attacks, faults, brokers
 #   make unit    the fast, pure part             make check      format, lint, types, imports, migrations, dependencies
 #   make bench   the published numbers           make bench-quick
 #   make wheel   the distributions, in dist/: what other projects install

@@ -15,6 +15,18 @@ from tests.support.servers import RedisServer
 
 CLUSTERS = pytest.StashKey[list[Cluster]]()
 KAFKA = pytest.StashKey[str]()  # the broker that the run used
+SLOW = (
+    *(f"tests/acceptance/{name}/" for name in ("abuse", "backplanes", "balancers", "crash", "health", "limits")),
+    *(f"tests/acceptance/{name}/" for name in ("on_uvicorn", "operating", "scraped", "upgrade")),
+    *(f"tests/acceptance/engine/test_{name}.py" for name in ("back_pressure", "server_ping", "slow_reader")),
+    *(f"tests/acceptance/test_{name}.py" for name in ("client_js_live", "client_js_shared", "make_run_brokers")),
+    "tests/acceptance/admin/test_browser.py",
+    "tests/acceptance/test_stock_layers.py",
+    "tests/acceptance/your_project/test_clashes.py",
+    "tests/contract/test_kafka_brokers.py",
+    "tests/contract/test_outages.py",
+)
+"""Attacks, faults, and second servers and brokers: what takes long, and is not what most changes break."""
 LOG_TAIL = 6_000  # characters of each log that a failed test shows
 StartCluster = Callable[..., Cluster]
 
@@ -26,6 +38,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if config.option.seed is None:
         config.option.seed = random.SystemRandom().randrange(10**9)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks what SLOW lists, whole directories and files."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -27,7 +27,16 @@ SPOKEN = 150
 @pytest.fixture(scope="module")
 def slow_project(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[Siege]:
     """A node in a project whose own code is stuck, or slow, when a client wants it."""
-    siege = start(redis_server, request.config.option.seed, application=APPLICATION, SIGNALS_PENDING_MAX=PENDING_MAX)
+    siege = start(
+        redis_server,
+        request.config.option.seed,
+        application=APPLICATION,
+        SIGNALS_PENDING_MAX=PENDING_MAX,
+        # Rates would keep the attackers off, and it is what is behind them that is attacked here.
+        COMMANDS_PER_SECOND=0,
+        USER_COMMANDS_PER_SECOND=0,
+        ADDRESS_COMMANDS_PER_SECOND=0,
+    )
     yield siege
     siege.cluster.stop()
 

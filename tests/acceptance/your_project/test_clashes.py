@@ -7,6 +7,7 @@ import sqlite3
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets.sync.client import connect
@@ -104,6 +105,12 @@ def first_words(server: Server, path: str) -> str:
     return "welcome" if words.startswith('{"type":"welcome"') else words
 
 
+def nodes_of(project: Project) -> list[Any]:
+    """What our command tells of the nodes."""
+    nodes: list[Any] = json.loads(project.manage("realtime_stats", "--json", APART="1").stdout)["nodes"]
+    return nodes
+
+
 def test_a_crowded_project(make: Make) -> None:
     """Every name that the project shares with us is found under its number; with prefixes and their own routes both
     sides work, and only the names of commands are still shared."""
@@ -116,7 +123,7 @@ def test_a_crowded_project(make: Make) -> None:
     assert project.manage("cleanup", APART="1").stdout == "theirs\n"
     server = project.start("/internal/health/ready", APART="1")
     assert "Done in" in project.manage("realtime_cleanup", APART="1").stdout
-    assert len(json.loads(project.manage("realtime_stats", "--json", APART="1").stdout)["nodes"]) == 1
+    server.wait_until(lambda: len(nodes_of(project)) == 1, "in the table of nodes")
     assert [first_words(server, path) for path in ("/ws/", "/live/ws/", "/nowhere/")] == ["theirs", "welcome", "theirs"]
     assert [get(server, path) for path in ("/metrics", "/socket.io/")] == ["theirs", "theirs"]
     assert get(server, "/live/socket.io/?EIO=4&transport=polling").startswith('0{"sid"')
