@@ -6,14 +6,18 @@ Balancers keep these pages from clients. This is for a node that is reached past
 from __future__ import annotations
 
 import logging
+import time
 from secrets import compare_digest
 
 from django.http import HttpRequest, JsonResponse
 
+from realtime.logs import LineLimit
 from realtime.peers import IS_OWN_MACHINE, is_loopback
 from realtime.runtime import runtime
 
 logger = logging.getLogger("realtime.access")
+
+_refusals = LineLimit(most=20)
 
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_FORWARDED")
 
@@ -48,6 +52,8 @@ def refuse(request: HttpRequest, page: str, words: str) -> JsonResponse:
     """403, counted and logged."""
     reason = "wrong token" if "Authorization" in request.headers else "no token"
     peer = request.META.get("REMOTE_ADDR", "")
-    logger.warning("operator_page_refused page=%s peer=%s reason=%r", page, peer, reason)
+    unlogged = _refusals.admit(time.monotonic())
+    if unlogged is not None:
+        logger.warning("operator_page_refused page=%s peer=%s reason=%r unlogged=%d", page, peer, reason, unlogged)
     runtime().instrument.operator_page_refused(page)
     return JsonResponse({"error": words}, status=403)

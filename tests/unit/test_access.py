@@ -7,8 +7,11 @@ from typing import Any
 
 import pytest
 from django.core.handlers.asgi import ASGIRequest
+from django.test import RequestFactory
 
+from monitoring import access
 from monitoring.access import is_this_machine, is_token
+from realtime.logs import LineLimit
 from realtime.peers import mark_own_machine
 
 TOKEN = "a token of some length"
@@ -62,3 +65,11 @@ def test_a_header_takes_away_and_never_gives(peer: str, headers: dict[str, str],
     mark_own_machine(scope)
     scope["client"], scope["headers"] = ("127.0.0.1", 0), []  # whatever becomes of it on its way
     assert is_this_machine(ASGIRequest(scope, BytesIO())) is is_ours
+
+
+def test_refusals_do_not_fill_the_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A flood of them is counted one by one, and logged now and then."""
+    monkeypatch.setattr(access, "_refusals", LineLimit(most=2, seconds=3600))
+    for _ in range(100):
+        assert access.refuse(RequestFactory().get("/health/"), "health", "no").status_code == 403
+    assert len(caplog.records) == 2

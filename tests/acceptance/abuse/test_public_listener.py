@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.acceptance.abuse.attacker import Target
+from tests.acceptance.abuse.siege import Siege
 from tests.acceptance.client import Client
 from tests.acceptance.conftest import Connect
 from tests.acceptance.nodes import assert_no_traceback, metric
@@ -237,3 +239,29 @@ async def assert_still_served(proxy: NginxProxy | HaproxyProxy, connect: Connect
     """A client gets in and is answered, as before."""
     client: Client = await connect(proxy.url)
     assert await client.do("ping") == {"type": "pong"}
+
+
+ATTEMPTS = 40
+
+
+def tries_what_is_not_for_clients(target: Target) -> None:
+    """Wrong tokens, unknown methods, an upgrade where there is no WebSocket, and a page where there is one."""
+    for number in target.paced(ATTEMPTS):
+        tries = (
+            (request("/health/", host="127.0.0.1", Authorization=f"Bearer {number}"), (403,)),
+            (request("/health/", host="127.0.0.1", method="TRACE"), (403, 405)),
+            (request("/health/", host="127.0.0.1", **UPGRADE) + LAST, (403, 404)),
+            (request("/ws/", host="127.0.0.1"), (404,)),
+        )
+        asked, expected = tries[number % len(tries)]
+        status = send(target.port, asked).status
+        assert status in expected, (asked, status)
+
+
+def test_nobody_waits_for_who_tries(siege: Siege) -> None:
+    """At a node that is reached past the balancer all of it is refused, and costs the others nothing."""
+    siege.withstand(
+        tries_what_is_not_for_clients,
+        metric='realtime_operator_pages_refused_total{page="health"}',
+        log="operator_page_refused page=health .*reason='wrong token'",
+    )
