@@ -17,5 +17,8 @@ how an attack is written.
 | Redis hung, killed, flushed while attacked | `test_outage.py` |
 | token expired, refreshed, of another user, wrong key, `alg: none`, future `nbf` | `test_tokens.py` |
 | logout, password, deactivation on another node | `test_sessions_end.py` |
+| the matrix of origins, hosts and forged addresses | `test_origins.py` |
+| forged senders, handlers, names and orders | `test_forgery.py` |
+| pages of operators by the public listener; TRACE; wrong tokens; WebSocket on HTTP routes | `test_public_listener.py` |
 | upgrade and never authenticate; authenticate twice | `test_unauthenticated.py` |
 """
