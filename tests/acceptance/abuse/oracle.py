@@ -60,12 +60,12 @@ class Round:
         """The metric of the first cause."""
         return self.seen[0][0]
 
-    def disturbed(self, calm: dict[str, float], margin_seconds: float) -> list[str]:
+    def disturbed(self, calm: dict[str, float]) -> list[str]:
         """What the attack did to the speed of the others, in words. ``calm``: their p99 by kind without it."""
         failures = [
             f"p99 of {kind}: {before * 1000:.1f} ms before, {self.during[kind] * 1000:.1f} ms during"
             for kind, before in calm.items()
-            if self.during[kind] > max(before * FACTOR, before + margin_seconds)
+            if self.during[kind] > max(before * FACTOR, before + MARGIN_SECONDS)
         ]
         is_late = self.late and self.worst_answer > LOOP_SECONDS * SEEN_BY_PINGS
         return failures + ([f"the loop was late {self.late:.0f} times"] if is_late else [])
@@ -99,7 +99,6 @@ class Outcome:
 
     name: str
     is_outage: bool = False
-    margin_seconds: float = MARGIN_SECONDS
     rounds: list[Round] = field(default_factory=list)
 
     @property
@@ -117,7 +116,7 @@ class Outcome:
 
     @property
     def has_good_round(self) -> bool:
-        return any(not each.disturbed(self.calm, self.margin_seconds) for each in self.rounds)
+        return any(not each.disturbed(self.calm) for each in self.rounds)
 
     @property
     def failures(self) -> list[str]:
@@ -129,7 +128,7 @@ class Outcome:
         ]
         if not self.has_good_round:
             for number, each in enumerate(self.rounds, 1):
-                failures += [f"round {number}: {what}" for what in each.disturbed(self.calm, self.margin_seconds)]
+                failures += [f"round {number}: {what}" for what in each.disturbed(self.calm)]
         first, second = (each.memory_bytes for each in self.rounds[:2])
         if second > first * MEMORY_FACTOR:
             failures.append(f"memory: {first / MIB:.1f} MiB after the first, {second / MIB:.1f} after the second")

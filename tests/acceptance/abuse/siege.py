@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from realtime.auth import issue_token
 from tests.acceptance.abuse.attacker import Target
-from tests.acceptance.abuse.oracle import LOOP_SECONDS, MARGIN_SECONDS, Outcome, Round, surprise
+from tests.acceptance.abuse.oracle import LOOP_SECONDS, Outcome, Round, surprise
 from tests.acceptance.abuse.others import ANSWER, MESSAGE, Plan, Report
 from tests.acceptance.engine.memory import cpu_seconds, resident_bytes
 from tests.acceptance.nodes import get, metric
@@ -90,7 +90,6 @@ class Siege:
         node: int = 0,
         seconds: float = 1.5,
         is_outage: bool = False,
-        margin_seconds: float = MARGIN_SECONDS,
         niceness: int = 10,
         meanwhile: Callable[[], None] = lambda: None,
         also: Sequence[tuple[str, str]] = (),
@@ -101,8 +100,7 @@ class Siege:
         ``metric``: the sample that must grow on that node, `realtime_connections_closed_total{code="1009"}`, or a name
         for the sum over its labels. ``log``: a regular expression for a line of its log. ``seconds``: how long the
         attack should take. ``is_outage``: the attack takes the backplane away, so that others may be told that they
-        missed something, and only answers have to be quick. ``margin_seconds``: how much later than usual the others'
-        p99 may be. ``meanwhile`` is called here when the attack begins.
+        missed something, and only answers have to be quick. ``meanwhile`` is called here when the attack begins.
         ``also``: other metrics that must grow, each with its line. ``arguments`` go to the attack.
         """
         nodes = self.cluster.nodes
@@ -116,7 +114,7 @@ class Siege:
             arguments=arguments,
             niceness=niceness,
         )
-        outcome = Outcome(attack.__name__, is_outage, margin_seconds)
+        outcome = Outcome(attack.__name__, is_outage)
         pids = [*(each.pid for each in nodes), self.redis.pid, *kernel_threads("ksoftirqd")]
         plan = Plan([each.port for each in nodes], self.tokens, pids)
         causes = [Cause(*each) for each in [(metric, log), *also]]

@@ -7,8 +7,6 @@ import os
 import time
 from dataclasses import replace
 
-import pytest
-
 from tests.acceptance.abuse.attacker import Target
 from tests.acceptance.abuse.conftest import ON_BOTH
 from tests.acceptance.abuse.siege import Siege
@@ -23,8 +21,6 @@ LARGE_MESSAGES = 40
 NOTHING_HELD_BYTES = 12 * MIB
 """Far less than what was declared or sent, and more than what a node needs for some connections more."""
 FEW = 50
-ON_UVICORN_SECONDS = 0.1
-"""How much later others' messages may be there while megabytes of it come: 10 to 30 ms were seen."""
 CLOSED = 'realtime_connections_closed_total{{code="{}"}}'
 
 
@@ -138,28 +134,18 @@ def sends_too_much(target: Target) -> None:
         attack(part)
 
 
-def withstands_too_much(siege: Siege, **options: float) -> None:
+@ON_BOTH
+def test_frames_that_are_too_much(siege: Siege) -> None:
+    """Attack 5: 1009 at the header of what is too large, 1008 at a fragment too many. Nothing is kept of what was
+    declared; who goes on sending it is cut off, and nobody waits for him."""
     outcome = siege.withstand(
         sends_too_much,
         metric=CLOSED.format(1009),
         log=r"connection_closed .*code=1009 reason='Message too big'",
         also=[(CLOSED.format(1008), r"connection_closed .*code=1008 reason='Policy violation'")],
         seconds=3.0,
-        **options,
     )
     assert outcome.peak_bytes < NOTHING_HELD_BYTES
-
-
-def test_frames_that_are_too_much(siege: Siege) -> None:
-    """Attack 5: 1009 at the header of what is too large, 1008 at a fragment too many. Nothing is kept of what was
-    declared; who goes on sending it is cut off, and nobody waits for him."""
-    withstands_too_much(siege)
-
-
-@pytest.mark.parametrize("siege", ["uvicorn"], indirect=True)
-def test_frames_that_are_too_much_on_uvicorn(siege: Siege) -> None:
-    """The same, but that others wait for up to a tenth of a second: see SECURITY.md, "What is not defended"."""
-    withstands_too_much(siege, margin_seconds=ON_UVICORN_SECONDS)
 
 
 @ON_BOTH
