@@ -13,7 +13,8 @@ from benchmarks.generator import Finding, RunFailed, generate
 from benchmarks.peer import Peer, Site, working_directory
 from benchmarks.processes import ServerProcess, cores
 from benchmarks.scenario import Kind, Options, Scenario
-from tests.support.servers import RedisServer, Server, free_port
+from devtools.ports import free_port
+from tests.support.servers import RedisServer, Server
 
 START_SECONDS = 20.0
 Progress = Callable[[str], None]

@@ -8,7 +8,8 @@ import shutil
 
 import haproxy.render
 import nginx.render
-from devtools.options import HOST, CannotRun, Options
+from devtools.options import CannotRun, Options
+from devtools.ports import HOST
 from devtools.programs import Program
 
 OTHERS_FILES = 1_024  # open files that are not connections

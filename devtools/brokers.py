@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from devtools import kafka, rabbitmq
-from devtools.options import HOST, CannotRun, Options, free_port, is_free
+from devtools.options import CannotRun, Options
 from devtools.packages import find_program
+from devtools.ports import HOST, free_port, is_free
 from devtools.programs import Program
 
 KAFKA_PORT = 9092

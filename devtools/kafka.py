@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from devtools.options import CHECKOUT, HOST
+from devtools.options import CHECKOUT
+from devtools.ports import HOST
 
 POM = Path(__file__).with_name("kafka.pom.xml")
 APACHE = CHECKOUT / "var" / "kafka"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-HOST = "127.0.0.1"
+from devtools.ports import is_free
+
 BACKPLANES = ("redis", "rabbitmq", "kafka", "memory")
 BALANCERS = ("nginx", "haproxy")
 CHECKOUT = Path(__file__).resolve().parent.parent
@@ -68,26 +68,6 @@ def check_ports(wanted: Mapping[int, str]) -> None:
                 f"port {port} ({variable}) is taken by another program. Stop that program, or choose another "
                 f"port: make run {variable}=…"
             )
-
-
-def is_free(port: int) -> bool:
-    """Whether a server could listen on the port now. A port that only waits after closing is free."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, port))
-            probe.listen(1)
-        except OSError:
-            return False
-    return True
-
-
-def free_port() -> int:
-    """A port that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def _integer(environment: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:

@@ -7,7 +7,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from devtools.options import HOST, Options
+from devtools.options import Options
+from devtools.ports import HOST
 
 START_SECONDS = 30.0
 

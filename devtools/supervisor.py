@@ -22,7 +22,8 @@ from circus.exc import ConflictError
 from circus.watcher import Watcher
 from tornado.ioloop import IOLoop
 
-from devtools.options import CHECKOUT, HOST, CannotRun
+from devtools.options import CHECKOUT, CannotRun
+from devtools.ports import HOST
 from devtools.programs import Program
 from devtools.tied import kill_group
 

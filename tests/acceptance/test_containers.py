@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 import yaml
 
+from devtools.ports import free_port
 from tests.support.cluster import clean_environment, require_program
 from tests.support.processes import CHECKOUT, ServerProcess, accepts
-from tests.support.servers import free_port
 
 DOCKERFILE = (CHECKOUT / "Dockerfile").read_text().replace("\\\n", "")
 SECRETS = {"DJANGO_SECRET_KEY": "k" * 60, "DATABASE_PASSWORD": "secret"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
-import random
 import re
 import signal
 import socket
@@ -20,7 +19,7 @@ import httpx
 import psutil
 import pytest
 
-from devtools.options import is_free
+from devtools.ports import free_ports_in_a_row
 from tests.support.cluster import clean_environment, require_program
 from tests.support.processes import CHECKOUT, accepts
 
@@ -138,15 +137,6 @@ def make_run(tmp_path: Path) -> Iterator[StartMakeRun]:
     yield start
     for each in started:
         each.cleanup()
-
-
-def free_ports_in_a_row(count: int) -> int:
-    """The first of some consecutive ports that nobody listens on."""
-    while True:
-        # Below the range from which the kernel gives ports to clients.
-        first = random.SystemRandom().randrange(10_000, 32_000)
-        if all(is_free(first + index) for index in range(count)):
-            return first
 
 
 def path_without(directory: Path, *missing: str) -> str:

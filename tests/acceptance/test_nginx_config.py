@@ -14,13 +14,13 @@ from typing import Any
 import httpx
 import pytest
 
+from devtools.ports import free_port
 from nginx.render import CLIENTS, STRATEGIES, Site, render
 from tests.acceptance.conftest import StartBackend
 from tests.support.backends import get, seen
 from tests.support.cluster import NginxProxy, require_program
 from tests.support.processes import CHECKOUT
 from tests.support.raw_http import request, send
-from tests.support.servers import free_port
 from tests.support.tls import self_signed
 
 

@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 import pytest
 
+from devtools.ports import free_port
 from tests.acceptance.conftest import Connect
 from tests.acceptance.nodes import get
 from tests.support.cluster import Cluster, run_manage
 from tests.support.raw_http import request, send
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import RedisServer
 
 PASSWORD = "planted-redis"
 SECRETS = {

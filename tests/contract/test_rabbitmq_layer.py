@@ -11,13 +11,13 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from devtools.ports import free_port
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.rabbitmq import RabbitmqChannelLayer
 from tests.contract.kinds import Cluster, Kind, node_channel
 from tests.contract.recorder import Recorder
 from tests.support.processes import CHECKOUT
 from tests.support.rabbitmq import RabbitServer
-from tests.support.servers import free_port
 
 RABBITMQ = Kind(
     "rabbitmq", lambda hosts, prefix, options: RabbitmqChannelLayer(hosts, prefix, **options), 1, "rabbitmq", True

@@ -12,13 +12,14 @@ import pytest
 import pytest_asyncio
 from channels_redis.pubsub import RedisPubSubChannelLayer
 
+from devtools.ports import free_port
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.linked_backplane import LinkedBackplane
 from realtime.layers.redis import RedisChannelLayer
 from tests.contract.kinds import Cluster, Kind, node_channel
 from tests.contract.recorder import Recorder
 from tests.support.certificates import make_certificate
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import RedisServer
 
 REDIS = Kind("redis", lambda hosts, prefix, options: RedisChannelLayer(hosts, prefix, **options), 1, is_ours=True)
 

@@ -18,11 +18,12 @@ from channels.testing import WebsocketCommunicator
 from django.core.management import CommandError, call_command
 from pytest_django import Settings
 
+from devtools.ports import free_port
 from realtime.auth import issue_token
 from realtime.conf import DEVELOPMENT
 from realtime.routing import realtime_application
 from realtime.runtime import runtime
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import RedisServer
 
 ROOT = Path(__file__).resolve().parents[2]
 

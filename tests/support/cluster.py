@@ -21,9 +21,10 @@ from types import TracebackType
 from typing import Any
 
 from devtools.packages import find_program
+from devtools.ports import free_port
 from nginx.render import Site, render
 from tests.support.processes import CHECKOUT, ServerProcess, accepts
-from tests.support.servers import free_port, require
+from tests.support.servers import require
 
 OUR_VARIABLES = (
     "BACKPLANE_",

@@ -14,7 +14,8 @@ from typing import Any
 
 from django.db import connections
 
-from tests.support.servers import die_with_parent, free_port, require
+from devtools.ports import free_port
+from tests.support.servers import die_with_parent, require
 
 SQLITE: dict[str, Any] = {
     "ENGINE": "django.db.backends.sqlite3",

@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from devtools.ports import free_port
 from haproxy.render import Site, render
 from tests.support.backends import get
 from tests.support.cluster import require_program
 from tests.support.processes import ServerProcess, accepts
-from tests.support.servers import free_port
 
 
 class HaproxyProxy(ServerProcess):

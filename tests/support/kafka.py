@@ -15,9 +15,10 @@ from pathlib import Path
 from types import TracebackType
 
 from devtools.kafka import CLASSES, find_broker
+from devtools.ports import free_port
 from realtime.exceptions import BackplaneUnavailable
 from tests.support.processes import ServerProcess, accepts
-from tests.support.servers import free_port, require
+from tests.support.servers import require
 
 START_SECONDS = 90.0  # 5 on an idle machine
 READY_SECONDS = 60.0

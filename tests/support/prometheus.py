@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from devtools.ports import free_port
 from tests.support.cluster import require_program
 from tests.support.processes import CHECKOUT, ServerProcess
-from tests.support.servers import free_port
 
 SHIPPED = CHECKOUT / "monitoring" / "prometheus"
 SCRAPE = "500ms"

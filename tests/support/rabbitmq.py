@@ -15,10 +15,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+from devtools.ports import free_port
 from tests.support.certificates import make_certificate
 from tests.support.cluster import require_program
 from tests.support.processes import ServerProcess, accepts
-from tests.support.servers import free_port, require
+from tests.support.servers import require
 
 START_SECONDS = 60.0  # 4 on an idle machine
 SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on the path insists on a user of its own

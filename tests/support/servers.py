@@ -24,17 +24,11 @@ from typing import Protocol
 
 import pytest
 
+from devtools.ports import free_port
+
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port
 
 
 def redis_binary() -> str | None:

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from devtools.ports import free_port
 from haproxy.render import CLIENTS, Site, render
 from realtime.protocol.names import session_id
 from tests.acceptance.conftest import StartBackend
@@ -21,7 +22,6 @@ from tests.support.cluster import require_program
 from tests.support.haproxy import HaproxyProxy
 from tests.support.processes import CHECKOUT
 from tests.support.raw_http import request, send
-from tests.support.servers import free_port
 from tests.support.tls import self_signed
 
 StartProxy = Callable[..., HaproxyProxy]

@@ -13,11 +13,12 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from devtools.ports import free_port
 from tests.acceptance.engine.peer import PING, PONG, Peer, command, frame
 from tests.acceptance.nodes import assert_no_traceback, metric
 from tests.support.cluster import Cluster, DaphneNode
 from tests.support.processes import accepts
-from tests.support.servers import RedisServer, free_port
+from tests.support.servers import RedisServer
 
 MIB = 1024 * 1024
 MESSAGES = 2_000

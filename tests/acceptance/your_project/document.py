@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from devtools.ports import free_port
 from tests.support.cluster import clean_environment, http_status
 from tests.support.processes import CHECKOUT, ServerProcess
-from tests.support.servers import free_port
 
 DOCUMENT = CHECKOUT / "docs" / "your-project.md"
 PARTS = re.compile(r"^## (?P<title>.+)$|^```(?P<kind>.*)\n(?P<text>(?:.*\n)*?)```$", re.MULTILINE)

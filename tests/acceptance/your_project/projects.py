@@ -8,8 +8,8 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
+from devtools.ports import free_port
 from tests.acceptance.your_project.document import Server, Walk
-from tests.support.servers import free_port
 
 SETTINGS = """
 import os
