@@ -19,13 +19,12 @@ from collections.abc import Callable
 from realtime.instrument import Instrument
 from realtime.protocol.envelope import Envelope, StreamEnd, StreamOpen, StreamPiece
 from realtime.protocol.frames import BinaryMessage
+from realtime.server.inbox import MESSAGE_COST_BYTES
 
 PIECE_CHARACTERS = 100_000
 """Of a message in one envelope: with its escapes it stays under the megabyte that some backplanes take."""
 WAITING_MAX_BYTES = 8 * 1024 * 1024
 """Of one stream: received, and not taken yet."""
-MESSAGE_COST_BYTES = 256
-"""What a waiting message costs besides its bytes."""
 
 UNKNOWN = 404
 INTERRUPTED = 503

@@ -10,7 +10,6 @@ Private attributes of daphne, autobahn and Twisted are touched here and in the t
 
 from __future__ import annotations
 
-import asyncio
 import socket as sockets
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,30 +19,16 @@ from twisted.internet import tcp
 
 from realtime.limits import BacklogLimit
 from realtime.protocol.closing import CloseCode
-from realtime.protocol.frames import BinaryMessage, FrameBatch
-from realtime.server.socket import (
-    BINARY,
-    CLOSED_ABNORMALLY,
-    ClientSocket,
-    Received,
-    Scope,
-    Send,
-    retry_after,
-    send_denial,
-)
-from realtime.server.writer import FrameWriter, nobody
+from realtime.protocol.frames import FrameBatch
+from realtime.server.inbox import InboxSocket
+from realtime.server.socket import Scope, Send
+from realtime.server.writer import UNSENT_LOW_BYTES, FrameWriter
 
 if TYPE_CHECKING:
     from realtime.server.daphne_protocol import RealtimeProtocol
 
 STATE_CONNECTING = Autobahn.STATE_CONNECTING
 STATE_OPEN = Autobahn.STATE_OPEN
-MESSAGE_COST_BYTES = 256
-"""What a waiting message costs besides its bytes: a flood of small ones is bounded too."""
-CROWD_MESSAGES, TURN_MESSAGES = 100, 25
-"""Where more than so many wait, so many are handled before others get their turn."""
-UNSENT_LOW_BYTES = 131_072
-"""TCP_NOTSENT_LOWAT: what the kernel may hold unsent for a client that does not read (it would take 2.8 MB more)."""
 
 
 class DaphneWriter(FrameWriter):
@@ -123,104 +108,29 @@ class DaphneWriter(FrameWriter):
             self.on_backlog()
 
 
-class DaphneSocket(ClientSocket):
+class DaphneSocket(InboxSocket):
     """A client of daphne; its messages come straight from autobahn's ``onMessage``."""
 
-    __slots__ = (
-        "_inbox",
-        "_is_ended",
-        "_is_paused",
-        "_limit",
-        "_protocol",
-        "_scope",
-        "_send",
-        "_taken",
-        "_waiter",
-        "_waiting_bytes",
-        "_waiting_max",
-        "close_code",
-        "on_held_back",
-        "takes_binary",
-        "writer",
-    )
+    __slots__ = ("_limit", "_protocol")
 
     def __init__(
         self, protocol: RealtimeProtocol, scope: Scope, send: Send, limit: BacklogLimit, inbox_max_bytes: int
     ) -> None:
+        super().__init__(protocol, scope, send, inbox_max_bytes)
         self.writer: DaphneWriter
         self._protocol = protocol
-        self._scope = scope
-        self._send = send
         self._limit = limit
-        # Two lists, the second one reversed, are a queue of 112 bytes while empty; a deque takes 760.
-        self._inbox: list[Received] = []
-        self._taken: list[Received] = []
-        self._waiting_bytes = 0
-        self._waiting_max = inbox_max_bytes
-        self._is_paused = False
-        self._is_ended = False
-        self._waiter: asyncio.Future[None] | None = None
-        self.close_code = CLOSED_ABNORMALLY
-        self.on_held_back: Callable[[], None] = nobody
-        self.takes_binary = False
 
     async def accept(self, subprotocol: str | None = None) -> None:
         self.writer = DaphneWriter(self._protocol, self._limit)
         self._protocol.client_socket = self
         self._is_ended = self._protocol.state != STATE_CONNECTING  # the client may have gone before the answer
-        await self._send({"type": "websocket.accept", "subprotocol": subprotocol})
-
-    async def deny(self, status: int, *, retry_after_seconds: int | None = None) -> None:
-        await send_denial(self._scope, self._send, status, retry_after(retry_after_seconds))
-
-    async def next(self) -> Received | None:
-        while not self._taken:
-            if len(self._inbox) > CROWD_MESSAGES:
-                self._taken = self._inbox[TURN_MESSAGES - 1 :: -1]
-                del self._inbox[:TURN_MESSAGES]
-                await asyncio.sleep(0)  # who sends that much does not hold up the others
-            elif self._inbox:
-                self._inbox.reverse()
-                self._taken, self._inbox = self._inbox, self._taken
-            elif self._is_ended:
-                return None
-            else:
-                self._waiter = asyncio.get_running_loop().create_future()
-                await self._waiter
-        message = self._taken.pop()
-        self._waiting_bytes -= MESSAGE_COST_BYTES if message is BINARY else len(message) + MESSAGE_COST_BYTES
-        if self._is_paused and self._waiting_bytes * 2 < self._waiting_max:
-            self._is_paused = False
-            self._protocol.resume_reading()
-        return message
-
-    @property
-    def is_paused(self) -> bool:
-        """Whether its client is not read, because so much waits."""
-        return self._is_paused
-
-    def received(self, payload: bytes, is_binary: bool) -> None:
-        """Called by the protocol: a whole message came."""
-        message = payload if not is_binary else BinaryMessage(payload) if self.takes_binary else BINARY
-        self._inbox.append(message)
-        self._waiting_bytes += MESSAGE_COST_BYTES if message is BINARY else len(payload) + MESSAGE_COST_BYTES
-        if not self._is_paused and self._waiting_bytes > self._waiting_max:
-            self._is_paused = True
-            self._protocol.pause_reading()
-            self.on_held_back()
-        self._wake()
+        await super().accept(subprotocol)
 
     def ended(self, code: int) -> None:
-        """Called by the protocol: the socket is gone."""
+        """The socket is gone."""
         self.writer.disturbed()
-        self.close_code = code
-        self._is_ended = True
-        self._wake()
-
-    def _wake(self) -> None:
-        waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        super().ended(code)
 
 
 def _never(frames: bytes) -> int:

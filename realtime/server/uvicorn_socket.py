@@ -16,13 +16,10 @@ from realtime.protocol.closing import CloseCode
 from realtime.protocol.frames import BinaryMessage, FrameBatch
 from realtime.server.inbox import InboxSocket
 from realtime.server.socket import Scope, Send
-from realtime.server.writer import FrameWriter
+from realtime.server.writer import UNSENT_LOW_BYTES, FrameWriter
 
 if TYPE_CHECKING:
     from realtime.server.uvicorn_protocol import RealtimeProtocol
-
-UNSENT_LOW_BYTES = 131_072
-"""TCP_NOTSENT_LOWAT: what the kernel may hold unsent for a client that does not read (it would take 2.8 MB more)."""
 
 
 class UvicornWriter(FrameWriter):

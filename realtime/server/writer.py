@@ -9,6 +9,9 @@ from realtime.limits import BacklogGuard, BacklogLimit
 from realtime.protocol.closing import CloseCode
 from realtime.protocol.frames import TALLY_BYTES_BITS, FrameBatch
 
+UNSENT_LOW_BYTES = 131_072
+"""TCP_NOTSENT_LOWAT: what the kernel may hold unsent for a client that does not read (it would take 2.8 MB more)."""
+
 
 class FrameWriter(ABC):
     """Puts messages on one client's socket.

@@ -16,13 +16,13 @@ from pathlib import Path
 from types import TracebackType
 
 from devtools.ports import free_port
+from devtools.rabbitmq import SCRIPT, private_environment
 from tests.support.certificates import make_certificate
 from tests.support.cluster import require_program
 from tests.support.processes import ServerProcess, accepts
 from tests.support.servers import require
 
 START_SECONDS = 60.0  # 4 on an idle machine
-SCRIPT = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")  # the one on the path insists on a user of its own
 
 
 class RabbitServer:
@@ -36,9 +36,12 @@ class RabbitServer:
         self.tls_port = free_port()
         self.certificate, self._key = make_certificate(self.directory)
         self._write_configuration(lines)
-        environment = {**os.environ, **self._environment()}
-        self._mapper = ServerProcess("epmd", [require_program("epmd")], environment, self.directory / "epmd.log")
-        self._broker = ServerProcess("rabbitmq", [str(SCRIPT)], environment, self.directory / "log")
+        private = private_environment(
+            self.directory, port=self.port, mapper_port=self._mapper_port, distribution_port=free_port()
+        )
+        self._environment = {**os.environ, **private}
+        self._mapper = ServerProcess("epmd", [require_program("epmd")], self._environment, self.directory / "epmd.log")
+        self._broker = ServerProcess("rabbitmq", [str(SCRIPT)], self._environment, self.directory / "log")
 
     @property
     def url(self) -> str:
@@ -98,8 +101,8 @@ class RabbitServer:
     def control(self, *arguments: str) -> str:
         """Run rabbitmqctl with a node name, cookie and port mapper of this broker; its output."""
         command = [str(SCRIPT.with_name("rabbitmqctl")), "--quiet", *arguments]
-        environment = {**os.environ, **self._environment()}
-        return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout
+        done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=True, timeout=60)
+        return done.stdout
 
     def __enter__(self) -> RabbitServer:
         return self.start()
@@ -115,30 +118,6 @@ class RabbitServer:
         tls = [f"ssl_options.{name} = {path}" for name, path in options.items()]
         tls += [f"listeners.ssl.1 = 127.0.0.1:{self.tls_port}", "ssl_options.verify = verify_none"]
         (self.directory / "rabbitmq.conf").write_text("\n".join([*tls, *lines, ""]))
-
-    def _environment(self) -> dict[str, str]:
-        directory = self.directory
-        return {
-            "HOME": str(directory),  # of the cookie
-            "RABBITMQ_NODENAME": f"t{self.port}@localhost",
-            "RABBITMQ_NODE_IP_ADDRESS": "127.0.0.1",
-            "RABBITMQ_NODE_PORT": str(self.port),
-            "RABBITMQ_DIST_PORT": str(free_port()),
-            "ERL_EPMD_PORT": str(self._mapper_port),
-            "ERL_EPMD_ADDRESS": "127.0.0.1",
-            "RABBITMQ_MNESIA_BASE": str(directory / "mnesia"),
-            "RABBITMQ_LOG_BASE": str(directory / "logs"),
-            "RABBITMQ_LOGS": "-",
-            "RABBITMQ_PID_FILE": str(directory / "pid"),
-            "RABBITMQ_ENABLED_PLUGINS_FILE": str(directory / "plugins"),
-            "RABBITMQ_CONFIG_FILE": str(directory / "rabbitmq"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(directory / "advanced"),
-            "RABBITMQ_CONF_ENV_FILE": str(directory / "environment"),
-            # The script then becomes the broker, which the kernel can end with us, instead of its parent.
-            "RABBITMQ_ALLOW_INPUT": "1",
-            "RABBITMQ_SERVER_START_ARGS": "-noinput",
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 2:2",
-        }
 
 
 def _state(thread: Path) -> str:

@@ -12,66 +12,36 @@ import base64
 import os
 import selectors
 import socket
-import subprocess
 import sys
 import time
-from types import TracebackType
-from typing import Self
 
 from tests.acceptance.engine.peer import command
-from tests.support.processes import CHECKOUT
-from tests.support.servers import die_with_parent
+from tests.support.answering import AnsweringProcess
 
 AT_ONCE = 200  # handshakes under way; well below the listen backlog
 BUFFER = bytearray(1 << 18)
 
 
-class Crowd:
+class Crowd(AnsweringProcess):
     """The process, for the test that started it."""
 
     def __init__(self, port: int, count: int, room: str) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.acceptance.engine.crowd", str(port), str(count), room],
-            cwd=CHECKOUT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=die_with_parent(),
-        )
+        super().__init__("tests.acceptance.engine.crowd", port, count, room)
         self.count = count
 
     def wait_joined(self) -> None:
-        assert self._line() == "joined", "the crowd has ended"
+        assert self.line() == "joined", "the crowd has ended"
 
     @property
     def received_bytes(self) -> int:
         """All bytes that came for all members, handshakes left out."""
-        assert self.process.stdin is not None
-        self.process.stdin.write("?\n")
-        self.process.stdin.flush()
-        return int(self._line())
+        return int(self.ask("?"))
 
     def wait_received(self, count: int, what: str, within: float) -> None:
         deadline = time.monotonic() + within
         while (came := self.received_bytes) < count:
             assert time.monotonic() < deadline, f"{what}: {came} of {count} bytes within {within:g} s"
             time.sleep(0.005)
-
-    def _line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline().strip()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(20)
-        self.process.stdout.close()
 
 
 class Members:

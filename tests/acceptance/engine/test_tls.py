@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import datetime
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from devtools.ports import free_port
 from tests.acceptance.engine.peer import PING, PONG, Peer, command, frame
@@ -19,33 +13,10 @@ from tests.acceptance.nodes import assert_no_traceback, metric
 from tests.support.cluster import Cluster, DaphneNode
 from tests.support.processes import accepts
 from tests.support.servers import RedisServer
+from tests.support.tls import self_signed
 
 MIB = 1024 * 1024
 MESSAGES = 2_000
-
-
-def write_certificate(directory: Path) -> tuple[Path, Path]:
-    """A key and a certificate for localhost, signed by itself."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    key_path, certificate_path = directory / "key.pem", directory / "certificate.pem"
-    key_path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    certificate_path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    return key_path, certificate_path
 
 
 class TlsNode:
@@ -62,14 +33,14 @@ class TlsNode:
 
 @pytest.fixture(scope="module")
 def tls(redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TlsNode]:
-    key, certificate = write_certificate(tmp_path_factory.mktemp("tls"))
+    pair = self_signed(tmp_path_factory.mktemp("tls"))
     cluster = Cluster(redis_server.url, nodes=1)
     port = free_port()
     node = cluster.nodes[0]
-    node.command += ["-e", f"ssl:{port}:interface=127.0.0.1:privateKey={key}:certKey={certificate}"]
+    node.command += ["-e", f"ssl:{port}:interface=127.0.0.1:privateKey={pair.key}:certKey={pair.certificate}"]
     with cluster:
         node.wait_until(lambda: accepts(port), "listening with TLS")
-        yield TlsNode(node, port, ssl.create_default_context(cafile=str(certificate)))
+        yield TlsNode(node, port, pair.trusting())
         assert_no_traceback(cluster)
 
 

@@ -12,64 +12,34 @@ import os
 import resource
 import selectors
 import socket
-import subprocess
 import sys
 import time
 from collections import Counter
-from types import TracebackType
-from typing import Any, Self
 
 from websockets.frames import Close, Opcode
 
 from tests.acceptance.engine.peer import PONG, FrameParser, close, frame
-from tests.support.processes import CHECKOUT
-from tests.support.servers import die_with_parent
+from tests.support.answering import AnsweringProcess
 
 AT_ONCE = 200  # handshakes under way; well below the listen backlog
 
 
-class Fleet:
+class Fleet(AnsweringProcess):
     """The process, for the test that started it."""
 
     def __init__(self, port: int) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.acceptance.limits.fleet", str(port)],
-            cwd=CHECKOUT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=die_with_parent(),
-        )
+        super().__init__("tests.acceptance.limits.fleet", port)
 
     def open(self, count: int) -> dict[str, float]:
         """So many clients more: how many were welcomed, and refused, and the seconds that it took."""
-        answer: dict[str, float] = self._ask(f"open {count}")
+        answer: dict[str, float] = json.loads(self.ask(f"open {count}"))
         return answer
 
     @property
     def closes(self) -> dict[str, int]:
         """How the clients ended so far that have ended: how often each code with its reason."""
-        answer: dict[str, int] = self._ask("closes")
+        answer: dict[str, int] = json.loads(self.ask("closes"))
         return answer
-
-    def _ask(self, question: str) -> Any:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(f"{question}\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(20)
-        self.process.stdout.close()
 
 
 class Ship:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
@@ -16,9 +17,10 @@ from tests.acceptance.client import Client
 from tests.acceptance.conftest import Connect
 from tests.acceptance.engine.peer import BINARY, CONTINUATION, PING, PONG, TEXT, Peer, close, command, frame, text
 from tests.acceptance.nodes import assert_no_traceback
-from tests.acceptance.on_uvicorn.conftest import LOOPS, Certificate, StartNode
+from tests.acceptance.on_uvicorn.conftest import LOOPS, StartNode
 from tests.support.cluster import Cluster, DaphneNode
 from tests.support.servers import RedisServer
+from tests.support.tls import self_signed
 from tests.support.uvicorn import UNCOMPRESSED, add_uvicorn
 
 MIB = 1024 * 1024
@@ -118,10 +120,11 @@ def test_many_commands_in_pieces(node: DaphneNode) -> None:
             assert refs == [ref for number in range(9) for ref in (number, f"f{number}")]
 
 
-def test_tls(start_node: StartNode, certificate: Certificate) -> None:
+def test_tls(start_node: StartNode, tmp_path: Path) -> None:
     """An endpoint with TLS serves the same way: replies, what others send, a slow reader, and the close."""
-    node = start_node("--ssl-certfile", str(certificate.file), "--ssl-keyfile", str(certificate.file), *UNCOMPRESSED)
-    with Peer(node.port, tls=certificate.trusted()) as one, Peer(node.port, tls=certificate.trusted()) as other:
+    pair = self_signed(tmp_path)
+    node = start_node("--ssl-certfile", str(pair.certificate), "--ssl-keyfile", str(pair.key), *UNCOMPRESSED)
+    with Peer(node.port, tls=pair.trusting()) as one, Peer(node.port, tls=pair.trusting()) as other:
         for peer in (one, other):
             peer.do("join", room="tls")
         for number in range(300):
