@@ -20,13 +20,13 @@ import re
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from realtime.clients import ConnectedClient
 from realtime.connection import Connection
 from realtime.exceptions import RealtimeError
-from realtime.grants import find_user
 from realtime.handlers import HANDLERS, rooms
 from realtime.protocol import codec
 from realtime.protocol.closing import ordered_close
@@ -34,10 +34,6 @@ from realtime.protocol.envelope import RoomEnvelope
 from realtime.protocol.errors import ERRORS, BadRoom, CommandRefused
 from realtime.protocol.messages import COMMANDS, OUTBOUND, Ack, Leave, OwnCommand, OwnReply, echo_ref
 from realtime.protocol.names import group_of_room, is_room_name
-
-if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
-    from django.contrib.auth.models import AnonymousUser
 
 __all__ = ["Client", "Refusal", "command"]
 
@@ -70,39 +66,13 @@ class Refusal(RealtimeError):
         super().__init__(self.message)
 
 
-class Client:
-    """The client that sent a command. Plain functions call its coroutines through ``asgiref.sync.async_to_sync``."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    @property
-    def id(self) -> str:
-        """The id of the connection: private messages reach it, and others see it as the sender."""
-        return self._connection.id
-
-    @property
-    def user_id(self) -> str | None:
-        """The primary key of the Django user, as text; None for an anonymous client."""
-        return self._connection.user
+class Client(ConnectedClient[Connection]):
+    """The client that sent a command."""
 
     @property
     def rooms(self) -> list[str]:
         """The rooms that the client is in."""
         return list(self._connection.rooms)
-
-    def get_user(self) -> AbstractBaseUser | AnonymousUser:
-        """The Django user, read from the database now. For plain functions."""
-        return find_user(self.user_id)
-
-    async def aget_user(self) -> AbstractBaseUser | AnonymousUser:
-        """The same for coroutines."""
-        user: AbstractBaseUser | AnonymousUser = await _in_thread(self.get_user)
-        return user
-
-    async def has_permission(self, permission: str) -> bool:
-        """Whether the user has a Django permission (``app.codename``), as it was some seconds ago at most."""
-        return await self._connection.caller.has_permission(permission)
 
     async def publish_room(self, room: str, data: object, *, echo: bool = False) -> None:
         """Publish to the other members of a room, as this client, whether it is in it or not; ``echo`` includes it.

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from realtime.grants import find_user
+from realtime.clients import ConnectedClient
 from realtime.handlers import HANDLERS, rooms
 from realtime.protocol import codec, socketio
 from realtime.protocol.envelope import RoomEnvelope
@@ -15,45 +15,21 @@ from realtime.protocol.messages import Leave
 from realtime.protocol.names import group_of_room, is_room_name, room_in_namespace, split_room
 
 if TYPE_CHECKING:
-    from django.contrib.auth.base_user import AbstractBaseUser
-    from django.contrib.auth.models import AnonymousUser
-
     from realtime.socketio.connection import SocketIOConnection
 
 
-class Client:
-    """One client in one namespace. In a plain function call its coroutines through ``asgiref.sync.async_to_sync``."""
+class Client(ConnectedClient["SocketIOConnection"]):
+    """One client in one namespace."""
 
     def __init__(self, connection: SocketIOConnection, namespace: str) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self.namespace = namespace
-
-    @property
-    def id(self) -> str:
-        """The id of the connection: private messages reach it, and others see it as the sender."""
-        return self._connection.id
-
-    @property
-    def user_id(self) -> str | None:
-        """The primary key of the Django user, as text; None for an anonymous client."""
-        return self._connection.user
 
     @property
     def rooms(self) -> list[str]:
         """The rooms of this namespace that the client is in."""
         names = (split_room(name) for name in self._connection.rooms)
         return [room for namespace, room in names if namespace == self.namespace and room]
-
-    def get_user(self) -> AbstractBaseUser | AnonymousUser:
-        """The Django user, read from the database now. For plain functions."""
-        return find_user(self.user_id)
-
-    async def aget_user(self) -> AbstractBaseUser | AnonymousUser:
-        """The same for coroutines."""
-        from channels.db import database_sync_to_async
-
-        user: AbstractBaseUser | AnonymousUser = await database_sync_to_async(self.get_user)()
-        return user
 
     async def emit(self, event: str, *arguments: Any) -> None:
         """Send this client an event. Arguments are what JSON can say, and ``bytes`` anywhere in them."""
