@@ -284,5 +284,5 @@ def test_the_documentation_names_every_secret() -> None:
     read = re.findall(r'env\.(?:secret|keys|database|channel_layers)\(\s*"(\w+)"', code)
     read += [f"REALTIME_{name}" for name in conf.secret_names()]
     text = (CHECKOUT / "docs" / "settings.md").read_text()
-    [listed] = re.findall(r"^Secrets: (.+)\.$", text, re.MULTILINE)
+    [listed] = re.findall(r"^Secrets: (.+?)\.$", text, re.MULTILINE | re.DOTALL)
     assert sorted(re.findall(r"`(\w+)`", listed)) == sorted(set(read))
