@@ -5,11 +5,27 @@ from __future__ import annotations
 import itertools
 import random
 import socket
+from pathlib import Path
 
 HOST = "127.0.0.1"
-# Below the range from which kernels give ports to clients (32768 and up on Linux). A port of that range may go to
-# somebody's outgoing connection while its server is down: then the server cannot come back to it.
-FIRST, END = 10_000, 32_768
+FIRST, LEAST = 10_000, 2_000
+RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+
+
+def end_of_servers(told: Path = RANGE) -> int:
+    """The first port that the kernel may give to a client: on Linux it says so, usually 32768.
+
+    A port of that range may go to somebody's outgoing connection while its server is down: then the server cannot come
+    back to it. Where the range begins so low that too few are left, it is not heeded.
+    """
+    try:
+        first = int(told.read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        first = 0
+    return min(first, 32_768) if first >= FIRST + LEAST else 32_768
+
+
+END = end_of_servers()
 
 # Processes start at different places, so that two of them do not look at the same ports at the same time.
 _start = random.SystemRandom().randrange(FIRST, END)
