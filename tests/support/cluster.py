@@ -23,7 +23,7 @@ from typing import Any
 from devtools.packages import find_program
 from devtools.ports import free_port
 from nginx.render import Site, render
-from tests.support.processes import CHECKOUT, ServerProcess, accepts
+from tests.support.processes import CHECKOUT, START_SECONDS, ServerProcess, accepts
 from tests.support.servers import require
 
 OUR_VARIABLES = (
@@ -76,13 +76,13 @@ class DaphneNode(ServerProcess):
         self.kill()
         return self.start()
 
-    def wait_listening(self, seconds: float = 20.0) -> None:
+    def wait_listening(self, seconds: float = START_SECONDS) -> None:
         self.wait_until(lambda: accepts(self.port), "listening", seconds)
 
-    def wait_ready(self, seconds: float = 20.0) -> None:
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
         self.wait_until(lambda: self.is_ready, "ready", seconds)
 
-    def wait_not_ready(self, seconds: float = 20.0) -> None:
+    def wait_not_ready(self, seconds: float = START_SECONDS) -> None:
         self.wait_until(lambda: not self.is_ready, "unready", seconds)
 
     @property

@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # The kernel ties a child to the thread that started it, so all are started by one that lasts as long as the
 # run.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
+START_SECONDS = 60.0  # five on an idle machine, with some that start at the same time
 
 
 class ProcessFailed(AssertionError):
@@ -70,7 +71,7 @@ class ServerProcess:
         """SIGKILL, as a crash would; returns when it is gone."""
         if self.is_running:
             self._started().kill()
-            self._started().wait(10)
+            self._started().wait(30)
         if self.process is not None:
             kill_group(self.process.pid)
 
@@ -94,12 +95,12 @@ class ServerProcess:
         """SIGSTOP: its sockets stay open, nothing answers. Returns when all its threads stand still: on a busy machine
         they go on for a moment."""
         self._started().send_signal(signal.SIGSTOP)
-        self.wait_until(lambda: _stands_still(self.pid), "stopped")
+        self.wait_until(lambda: stands_still(self.pid), "stopped")
 
     def resume(self) -> None:
         self._started().send_signal(signal.SIGCONT)
 
-    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    def wait_until(self, condition: Callable[[], bool], what: str, seconds: float = START_SECONDS) -> None:
         """Poll until the condition holds; ProcessFailed when the process ends before, or after that time."""
         deadline = time.monotonic() + seconds
         while not condition():
@@ -123,11 +124,17 @@ class ServerProcess:
         return self.process
 
 
-def _stands_still(pid: int) -> bool:
+def stands_still(pid: int) -> bool:
     """Whether all threads of a process are stopped; True where that cannot be seen."""
-    return all(
-        stat.read_text().rpartition(")")[2].split()[0] == "T" for stat in Path(f"/proc/{pid}/task").glob("*/stat")
-    )
+    return all(state_of(thread) in "TX" for thread in Path(f"/proc/{pid}/task").glob("*"))
+
+
+def state_of(thread: Path) -> str:
+    """The letter that the kernel has for what a thread does; X if it has ended meanwhile."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def accepts(port: int) -> bool:

@@ -25,8 +25,9 @@ from typing import Protocol
 import pytest
 
 from devtools.ports import free_port
+from tests.support.processes import stands_still
 
-START_SECONDS = 10.0
+START_SECONDS = 30.0
 STOP_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
 
@@ -152,8 +153,10 @@ class RedisServer:
         self._end(signal.SIGKILL)
 
     def pause(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open, nothing answers."""
+        """Freeze it (SIGSTOP): connections stay open, nothing answers. Returns when all its threads stand still."""
         self._running().send_signal(signal.SIGSTOP)
+        while self.is_running and not stands_still(self.pid):
+            time.sleep(0.001)
 
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)
