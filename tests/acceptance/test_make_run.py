@@ -84,7 +84,7 @@ class MakeRun:
     def assert_nothing_is_left(self) -> None:
         """No process that it has started lives on; those that the kernel ends get a moment."""
         assert self.descendants
-        _, alive = psutil.wait_procs(self.descendants, timeout=5)
+        _, alive = psutil.wait_procs(self.descendants, timeout=20)
         assert not alive, alive
         for port in (self.port, self.internal_port, self.node_port):
             assert not accepts(port)
@@ -93,8 +93,12 @@ class MakeRun:
         """The process that listens on the node's port."""
         port = str(self.node_port + number - 1)
         children = psutil.Process(self.process.pid).children(recursive=True)
-        pid: int = next(child.pid for child in children if port in child.cmdline())
-        return pid
+        for child in children:
+            with contextlib.suppress(psutil.Error):  # it has just ended
+                if port in child.cmdline():
+                    pid: int = child.pid
+                    return pid
+        pytest.fail(f"nobody listens on port {port}", pytrace=False)
 
     def cleanup(self) -> None:
         if self.process.poll() is None:
@@ -102,7 +106,7 @@ class MakeRun:
             self.process.kill()
             self.process.wait(END_SECONDS)
         for each in self.descendants:
-            if each.is_running():
+            with contextlib.suppress(psutil.NoSuchProcess):
                 each.kill()
 
     def _next(self, deadline: float) -> str | None:
