@@ -13,7 +13,7 @@ from realtime.layers.backplane import Backplane
 from realtime.layers.kafka import KafkaChannelLayer
 from realtime.layers.kafka_address import Options
 from tests.contract.kinds import node_channel
-from tests.contract.recorder import Recorder
+from tests.contract.recorder import PATIENCE_SECONDS, Recorder
 from tests.support.kafka_mock import BROKERS, MockCluster
 
 PARTITIONS = 3
@@ -121,10 +121,11 @@ async def test_all_brokers_go_down_and_come_back(brokers: MockCluster, node: tup
 
 async def until_published(backplane: Backplane, groups: list[str]) -> None:
     """Publish each group's name to it; try again while it is unavailable."""
-    for group in groups:
-        while True:
-            try:
-                await backplane.publish(group, group.encode())
-                break
-            except BackplaneUnavailable:
-                await asyncio.sleep(0.05)
+    async with asyncio.timeout(PATIENCE_SECONDS):
+        for group in groups:
+            while True:
+                try:
+                    await backplane.publish(group, group.encode())
+                    break
+                except BackplaneUnavailable:
+                    await asyncio.sleep(0.05)
