@@ -40,7 +40,7 @@ class Echo(Peer):
             self.send(*frames)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def engine_cluster(redis_server: RedisServer) -> Iterator[Cluster]:
     """One node that serves the tests' own routes beside ours."""
     with use_application(Cluster(redis_server.url, nodes=1), APPLICATION) as cluster:

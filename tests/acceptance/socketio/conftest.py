@@ -39,7 +39,7 @@ NewSocket = Callable[..., Awaitable[Socket]]
 NewTalker = Callable[..., Awaitable[Talker]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def echo_cluster(redis_server: RedisServer) -> Iterator[Cluster]:
     cluster = use_application(Cluster(redis_server.url, nodes=3, environment=TIMES), APPLICATION)
     cluster.nodes[2].environment = {**cluster.nodes[2].environment, **STRICT}
@@ -118,7 +118,7 @@ def in_turn(cluster: Cluster, *, by_session: bool = False) -> Cluster:
     return cluster
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def in_turn_cluster(redis_server: RedisServer) -> Iterator[Cluster]:
     with in_turn(Cluster(redis_server.url, nodes=2, nginx=True)) as cluster:
         yield cluster

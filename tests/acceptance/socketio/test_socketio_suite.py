@@ -39,7 +39,7 @@ async def assert_over(session: Polling) -> None:
 
 async def test_polling_opens_a_session(strict: DaphneNode, polling: NewPolling) -> None:
     """With an id, the times, the payload limit, and WebSocket as the upgrade."""
-    handshake = (await polling(url(strict))).handshake
+    handshake = dict((await polling(url(strict))).handshake)
     assert isinstance(handshake.pop("sid"), str)
     assert handshake == {**HANDSHAKE, "upgrades": ["websocket"]}
 
