@@ -201,6 +201,8 @@ class DaphneHooks:
 
     def _find_address(self) -> Address | None:
         for port in self._ports:
+            if not port.connected:  # the node ends: it listens no more, and has no address
+                continue
             address = port.getHost()
             is_plain = not hasattr(port.factory, "wrappedFactory")
             if is_plain and hasattr(address, "port"):
