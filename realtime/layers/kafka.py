@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-
 from realtime.layers.kafka_address import Options, parse_hosts
+from realtime.layers.library import needed
 from realtime.layers.linked_layer import (
     CAPACITY,
     MAX_PENDING_BYTES,
@@ -26,15 +25,9 @@ from realtime.layers.linked_layer import (
     LinkedLayer,
 )
 
-try:
+with needed("aiokafka", by="Kafka", requirements="requirements-kafka.txt"):
     from realtime.layers.kafka_backplane import KafkaBackplane
     from realtime.layers.kafka_loop import KafkaLoop
-except ModuleNotFoundError as error:
-    if (error.name or "").partition(".")[0] != "aiokafka":
-        raise
-    raise ImproperlyConfigured(
-        "the Kafka channel layer needs aiokafka: python -m pip install -r requirements-kafka.txt"
-    ) from error
 
 
 class KafkaChannelLayer(LinkedLayer[KafkaLoop]):

@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from realtime.layers.library import needed
 from realtime.layers.linked_layer import (
     CAPACITY,
     MAX_PENDING_BYTES,
@@ -24,15 +25,9 @@ from realtime.layers.linked_layer import (
 )
 from realtime.layers.rabbitmq_addresses import parse_urls
 
-try:
+with needed("pamqp", by="RabbitMQ", requirements="requirements-rabbitmq.txt"):
     from realtime.layers.rabbitmq_loop import RabbitLoop
     from realtime.layers.rabbitmq_subscriber import QueueBounds
-except ModuleNotFoundError as error:
-    if error.name != "pamqp":
-        raise
-    raise ModuleNotFoundError(
-        "The RabbitMQ layer needs pamqp: pip install -r requirements-rabbitmq.txt", name=error.name
-    ) from error
 
 EXCHANGE = "websocket"
 PREFIX = "asgi"  # the default one is left out of the exchange's name
