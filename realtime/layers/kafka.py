@@ -12,18 +12,13 @@ stopped, and where it cannot, that is told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
 from realtime.layers.kafka_address import Options, parse_hosts
 from realtime.layers.library import needed
-from realtime.layers.linked_layer import (
-    CAPACITY,
-    MAX_PENDING_BYTES,
-    MAX_WAITING_BYTES,
-    NODE_WAITING_BYTES,
-    LinkedLayer,
-)
+from realtime.layers.linked_layer import LinkedLayer
 
 with needed("aiokafka", by="Kafka", requirements="requirements-kafka.txt"):
     from realtime.layers.kafka_backplane import KafkaBackplane
@@ -31,54 +26,20 @@ with needed("aiokafka", by="Kafka", requirements="requirements-kafka.txt"):
 
 
 class KafkaChannelLayer(LinkedLayer[KafkaLoop]):
-    """`hosts`: `kafka://host:9092,host:9092`, or several such; `options` as in kafka_address.Options; the others as in
-    RedisChannelLayer."""
+    """`hosts`: `kafka://host:9092,host:9092`, or several such; `options` as in kafka_address.Options and in
+    LayerOptions."""
 
     name = "kafka"
 
-    def __init__(
-        self,
-        hosts: Sequence[str] | None = None,
-        prefix: str = "asgi",
-        *,
-        expiry: int = 60,
-        group_expiry: int = 86_400,
-        capacity: int = CAPACITY,
-        channel_capacity: dict[Any, int] | None = None,
-        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
-        node_waiting_bytes: int = NODE_WAITING_BYTES,
-        max_pending_bytes: int = MAX_PENDING_BYTES,
-        on_missed: Callable[[frozenset[str]], None] | None = None,
-        on_drop: Callable[[str, int], None] | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(
-            expiry=expiry,
-            group_expiry=group_expiry,
-            capacity=capacity,
-            channel_capacity=channel_capacity,
-            symmetric_encryption_keys=symmetric_encryption_keys,
-            node_waiting_bytes=node_waiting_bytes,
-            on_missed=on_missed,
-            on_drop=on_drop,
-        )
+    def __init__(self, hosts: Sequence[str] | None = None, prefix: str = "asgi", **options: Any) -> None:
+        own = {each.name: options.pop(each.name) for each in fields(Options) if each.name in options}
+        super().__init__(**options)
         self.prefix = prefix
         self._address, of_the_url = parse_hosts(hosts)
-        self._options = Options(**{**of_the_url, **options})
-        self._max_pending_bytes = max_pending_bytes
+        self._options = Options(**{**of_the_url, **own})
 
     def backplane(self) -> KafkaBackplane:
         return KafkaBackplane(self)
 
     def _make_loop(self) -> KafkaLoop:
-        return KafkaLoop(
-            self._address,
-            self._options,
-            prefix=self.prefix,
-            codec=self.codec,
-            stats=self.stats,
-            max_pending_bytes=self._max_pending_bytes,
-            max_waiting_bytes=MAX_WAITING_BYTES,
-            on_drop=self._dropped,
-            on_missed=self._missed,
-        )
+        return KafkaLoop(self._address, self._options, self.prefix, self.shared)

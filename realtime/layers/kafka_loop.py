@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import count
 
 from realtime.layers.kafka_address import Address, Options
@@ -11,9 +10,8 @@ from realtime.layers.kafka_link import KafkaLink
 from realtime.layers.kafka_publisher import KafkaPublisher, partition_of
 from realtime.layers.kafka_subscriber import KafkaSubscriber
 from realtime.layers.kafka_topics import TopicNames
-from realtime.layers.linked_loop import LinkedLoop
-from realtime.layers.stats import Stats
-from realtime.layers.wire import Codec, channel_on_wire, group_on_wire
+from realtime.layers.linked_loop import LinkedLoop, Shared
+from realtime.layers.wire import channel_on_wire, group_on_wire
 
 SHARD = 0  # the cluster is one
 
@@ -21,29 +19,15 @@ SHARD = 0  # the cluster is one
 class KafkaLoop(LinkedLoop):
     """A lost connection loses nothing here: reading goes on where it stopped. `gaps` says where it could not."""
 
-    def __init__(
-        self,
-        address: Address,
-        options: Options,
-        *,
-        prefix: str,
-        codec: Codec,
-        stats: Stats,
-        max_pending_bytes: int,
-        max_waiting_bytes: int,
-        on_drop: Callable[[str, int], None],
-        on_missed: Callable[[frozenset[str]], None],
-    ) -> None:
-        super().__init__(
-            codec=codec, stats=stats, max_waiting_bytes=max_waiting_bytes, on_drop=on_drop, on_missed=on_missed
-        )
+    def __init__(self, address: Address, options: Options, prefix: str, shared: Shared) -> None:
+        super().__init__(shared)
         self.gaps: frozenset[str] = frozenset()  # topics in which something was lost, while the watchers are told
         self._prefix = prefix
         self._options = options
         self._names = TopicNames(prefix, options)
         cluster = Cluster(address, options)
-        self._link = KafkaLink(cluster, stats)
-        publisher = self._make_publisher(cluster, max_pending_bytes)
+        self._link = KafkaLink(cluster, self.stats)
+        publisher = self._make_publisher(cluster, shared.max_pending_bytes)
         subscriber = self._make_subscriber(cluster)
         self._link.halves = (publisher, subscriber)
         self.publishers = [publisher]
@@ -68,7 +52,7 @@ class KafkaLoop(LinkedLoop):
             self.stats,
             max_wait_ms=self._options.fetch_max_wait_ms,
             max_lag=self._options.max_lag,
-            unseal=self.codec.unseal if self.codec.encrypts else None,
+            unseal=self._unseal,
             is_full=self._is_full,
             on_lost=lambda: self._shard_lost(self.subscribers[SHARD]),
             on_up=self._read_again,

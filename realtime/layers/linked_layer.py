@@ -6,13 +6,13 @@ import asyncio
 import uuid
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from channels.layers import BaseChannelLayer
 
 from realtime.layers.inbox import ChannelInbox
 from realtime.layers.linked_backplane import LinkedBackplane
-from realtime.layers.linked_loop import LinkedLoop
+from realtime.layers.linked_loop import LinkedLoop, Shared
 from realtime.layers.loops import PerLoop
 from realtime.layers.names import require_channel, require_group
 from realtime.layers.stats import Stats
@@ -24,6 +24,20 @@ NODE_WAITING_BYTES = 8 * 1024 * 1024  # beyond it the node's sockets are not rea
 MAX_PENDING_BYTES = 32 * 1024 * 1024  # bytes published and not yet answered, for each shard
 
 L = TypeVar("L", bound=LinkedLoop)
+
+
+class LayerOptions(TypedDict, total=False):
+    """What every such layer takes beside the places of its servers; LinkedLayer has the defaults."""
+
+    expiry: int
+    group_expiry: int
+    capacity: int
+    channel_capacity: dict[Any, int] | None
+    symmetric_encryption_keys: Sequence[str | bytes] | None
+    node_waiting_bytes: int
+    max_pending_bytes: int
+    on_missed: Callable[[frozenset[str]], None] | None
+    on_drop: Callable[[str, int], None] | None
 
 
 class LinkedLayer(BaseChannelLayer, Generic[L]):
@@ -39,14 +53,15 @@ class LinkedLayer(BaseChannelLayer, Generic[L]):
     def __init__(
         self,
         *,
-        expiry: int,
-        group_expiry: int,
-        capacity: int,
-        channel_capacity: dict[Any, int] | None,
-        symmetric_encryption_keys: Sequence[str | bytes] | None,
-        node_waiting_bytes: int,
-        on_missed: Callable[[frozenset[str]], None] | None,
-        on_drop: Callable[[str, int], None] | None,
+        expiry: int = 60,
+        group_expiry: int = 86_400,
+        capacity: int = CAPACITY,
+        channel_capacity: dict[Any, int] | None = None,
+        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
+        node_waiting_bytes: int = NODE_WAITING_BYTES,
+        max_pending_bytes: int = MAX_PENDING_BYTES,
+        on_missed: Callable[[frozenset[str]], None] | None = None,
+        on_drop: Callable[[str, int], None] | None = None,
     ) -> None:
         super().__init__(expiry=expiry, capacity=capacity)
         self.capacities = self.compile_capacities(channel_capacity or {})
@@ -56,6 +71,14 @@ class LinkedLayer(BaseChannelLayer, Generic[L]):
         self.on_drop = on_drop
         self.codec = Codec(symmetric_encryption_keys)
         self.node_waiting_bytes = node_waiting_bytes
+        self.shared = Shared(
+            codec=self.codec,
+            stats=self.stats,
+            max_pending_bytes=max_pending_bytes,
+            max_waiting_bytes=MAX_WAITING_BYTES,
+            on_drop=self._dropped,
+            on_missed=self._missed,
+        )
         self._loops: PerLoop[L] = PerLoop(self._make_loop)
 
     def backplane(self) -> LinkedBackplane:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from realtime.layers.inbox import ChannelInbox, Inbox, NodeInbox
@@ -73,33 +74,38 @@ class Subscriber(Protocol):
         """Close the connection and forget all routes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What the loops of one layer have from it."""
+
+    codec: Codec
+    stats: Stats
+    max_pending_bytes: int  # published and not yet answered, for each shard
+    max_waiting_bytes: int  # of one channel
+    on_drop: Callable[[str, int], None]  # of a channel, so many messages
+    on_missed: Callable[[frozenset[str]], None]  # of these groups
+
+
 class LinkedLoop(ABC):
     """Everything of one layer that lives in one event loop; a subclass makes the shards and names things."""
 
     publishers: Sequence[Publisher]
     subscribers: Sequence[Subscriber]
 
-    def __init__(
-        self,
-        *,
-        codec: Codec,
-        stats: Stats,
-        max_waiting_bytes: int,
-        on_drop: Callable[[str, int], None],
-        on_missed: Callable[[frozenset[str]], None],
-    ) -> None:
-        self.codec = codec
-        self.stats = stats
-        self.max_waiting_bytes = max_waiting_bytes
+    def __init__(self, shared: Shared) -> None:
+        self.stats = shared.stats
+        self.max_waiting_bytes = shared.max_waiting_bytes
         self.inboxes: dict[str, ChannelInbox] = {}
         self.groups: dict[str, set[str]] = {}  # names of groups that a channel is in
         self.nodes: list[NodeInbox] = []
         self.watchers: list[Watcher] = []
-        self._on_drop = on_drop
-        self._on_missed = on_missed
+        self._on_drop = shared.on_drop
+        self._on_missed = shared.on_missed
         self._lost: set[int] = set()  # shards whose subscriptions were up once and are not now
         self._headers: dict[bytes, tuple[Publisher, bytes]] = {}
+        codec = shared.codec
         self._seal = codec.seal if codec.encrypts else None
+        self._unseal = codec.unseal if codec.encrypts else None  # for the subscribers
 
     @abstractmethod
     def group_on_wire(self, group: str) -> bytes: ...

@@ -12,17 +12,11 @@ told and made again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Unpack
 
 from realtime.layers.library import needed
-from realtime.layers.linked_layer import (
-    CAPACITY,
-    MAX_PENDING_BYTES,
-    MAX_WAITING_BYTES,
-    NODE_WAITING_BYTES,
-    LinkedLayer,
-)
+from realtime.layers.linked_layer import LayerOptions, LinkedLayer
 from realtime.layers.rabbitmq_addresses import parse_urls
 
 with needed("pamqp", by="RabbitMQ", requirements="requirements-rabbitmq.txt"):
@@ -37,7 +31,7 @@ PREFETCH = 1_000  # messages that may be under way to one node
 
 
 class RabbitmqChannelLayer(LinkedLayer[RabbitLoop]):
-    """`hosts` are the members of one RabbitMQ cluster, one of which is used. The others as in LinkedLayer.
+    """`hosts` are the members of one RabbitMQ cluster, one of which is used. The others as in LayerOptions.
 
     Layers with another `prefix` than the default have an exchange of their own, `<prefix>.<exchange>`.
     """
@@ -50,43 +44,15 @@ class RabbitmqChannelLayer(LinkedLayer[RabbitLoop]):
         prefix: str = PREFIX,
         *,
         exchange: str = EXCHANGE,
-        expiry: int = 60,
-        group_expiry: int = 86_400,
-        capacity: int = CAPACITY,
-        channel_capacity: dict[Any, int] | None = None,
-        symmetric_encryption_keys: Sequence[str | bytes] | None = None,
-        node_waiting_bytes: int = NODE_WAITING_BYTES,
-        max_pending_bytes: int = MAX_PENDING_BYTES,
         queue_length: int = QUEUE_LENGTH,
         queue_bytes: int = QUEUE_BYTES,
         prefetch: int = PREFETCH,
-        on_missed: Callable[[frozenset[str]], None] | None = None,
-        on_drop: Callable[[str, int], None] | None = None,
+        **options: Unpack[LayerOptions],
     ) -> None:
-        super().__init__(
-            expiry=expiry,
-            group_expiry=group_expiry,
-            capacity=capacity,
-            channel_capacity=channel_capacity,
-            symmetric_encryption_keys=symmetric_encryption_keys,
-            node_waiting_bytes=node_waiting_bytes,
-            on_missed=on_missed,
-            on_drop=on_drop,
-        )
+        super().__init__(**options)
         self.exchange = exchange if prefix == PREFIX else f"{prefix}.{exchange}"
         self._addresses = parse_urls(hosts)
-        self._max_pending_bytes = max_pending_bytes
         self._bounds = QueueBounds(queue_length, queue_bytes, prefetch)
 
     def _make_loop(self) -> RabbitLoop:
-        return RabbitLoop(
-            self._addresses,
-            self.exchange,
-            bounds=self._bounds,
-            codec=self.codec,
-            stats=self.stats,
-            max_pending_bytes=self._max_pending_bytes,
-            max_waiting_bytes=MAX_WAITING_BYTES,
-            on_drop=self._dropped,
-            on_missed=self._missed,
-        )
+        return RabbitLoop(self._addresses, self.exchange, self._bounds, self.shared)

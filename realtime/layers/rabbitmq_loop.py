@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from realtime.layers.inbox import ChannelInbox
-from realtime.layers.linked_loop import LinkedLoop
+from realtime.layers.linked_loop import LinkedLoop, Shared
 from realtime.layers.rabbitmq_addresses import RabbitAddress
 from realtime.layers.rabbitmq_names import key_of_channel, key_of_group
 from realtime.layers.rabbitmq_publisher import RabbitPublisher
 from realtime.layers.rabbitmq_subscriber import QueueBounds, RabbitSubscriber
-from realtime.layers.stats import Stats
-from realtime.layers.wire import Codec
 
 
 class RabbitLoop(LinkedLoop):
     """A single shard: a RabbitMQ cluster is one broker to its clients."""
 
-    def __init__(
-        self,
-        addresses: Sequence[RabbitAddress],
-        exchange: str,
-        *,
-        bounds: QueueBounds,
-        codec: Codec,
-        stats: Stats,
-        max_pending_bytes: int,
-        max_waiting_bytes: int,
-        on_drop: Callable[[str, int], None],
-        on_missed: Callable[[frozenset[str]], None],
-    ) -> None:
-        super().__init__(
-            codec=codec, stats=stats, max_waiting_bytes=max_waiting_bytes, on_drop=on_drop, on_missed=on_missed
-        )
+    def __init__(self, addresses: Sequence[RabbitAddress], exchange: str, bounds: QueueBounds, shared: Shared) -> None:
+        super().__init__(shared)
         self.subscriber = RabbitSubscriber(
             addresses,
             exchange,
-            stats,
+            self.stats,
             bounds=bounds,
-            unseal=codec.unseal if codec.encrypts else None,
+            unseal=self._unseal,
             is_full=self._is_full,
             on_lost=self._shard_lost,
             on_up=self._shard_up,
@@ -48,7 +32,9 @@ class RabbitLoop(LinkedLoop):
         )
         self.subscribers = [self.subscriber]
         self.publishers = [
-            RabbitPublisher(addresses, exchange, stats, max_bytes=max_pending_bytes, on_up=self._publisher_up)
+            RabbitPublisher(
+                addresses, exchange, self.stats, max_bytes=shared.max_pending_bytes, on_up=self._publisher_up
+            )
         ]
 
     def group_on_wire(self, group: str) -> bytes:

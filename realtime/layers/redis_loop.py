@@ -2,45 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from realtime.layers.addresses import Address
-from realtime.layers.linked_loop import LinkedLoop
+from realtime.layers.linked_loop import LinkedLoop, Shared
 from realtime.layers.redis_publisher import RedisPublisher
 from realtime.layers.redis_subscriber import RedisSubscriber
-from realtime.layers.stats import Stats
-from realtime.layers.wire import Codec, channel_on_wire, group_on_wire, shard_of
+from realtime.layers.wire import channel_on_wire, group_on_wire, shard_of
 
 
 class RedisLoop(LinkedLoop):
     """A group lives on the shard that the name of its Redis channel says."""
 
-    def __init__(
-        self,
-        addresses: Sequence[Address],
-        *,
-        prefix: str,
-        codec: Codec,
-        stats: Stats,
-        max_pending_bytes: int,
-        max_waiting_bytes: int,
-        on_drop: Callable[[str, int], None],
-        on_missed: Callable[[frozenset[str]], None],
-    ) -> None:
-        super().__init__(
-            codec=codec, stats=stats, max_waiting_bytes=max_waiting_bytes, on_drop=on_drop, on_missed=on_missed
-        )
+    def __init__(self, addresses: Sequence[Address], prefix: str, shared: Shared) -> None:
+        super().__init__(shared)
         self._prefix = prefix
         self.publishers = [
-            RedisPublisher(address, stats, max_bytes=max_pending_bytes, on_up=self._publisher_up)
+            RedisPublisher(address, self.stats, max_bytes=shared.max_pending_bytes, on_up=self._publisher_up)
             for address in addresses
         ]
-        unseal = codec.unseal if codec.encrypts else None
         self.subscribers = [
             RedisSubscriber(
                 address,
-                stats,
-                unseal=unseal,
+                self.stats,
+                unseal=self._unseal,
                 is_full=self._is_full,
                 on_lost=self._shard_lost,
                 on_up=self._shard_up,
