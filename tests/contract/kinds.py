@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -164,6 +165,17 @@ class Cluster:
 
 def node_channel() -> str:
     return f"rt.node.{secrets.token_hex(4)}"
+
+
+async def assert_works(layer: Any) -> None:
+    """A message goes there and back."""
+    try:
+        channel = await layer.new_channel()
+        await layer.group_add("works", channel)
+        await layer.group_send("works", {"type": "t"})
+        assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "t"}
+    finally:
+        await layer.close()
 
 
 async def _close_layer(layer: Any) -> None:

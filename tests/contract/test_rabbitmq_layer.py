@@ -6,19 +6,18 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 
+import pika
 import pytest
 import pytest_asyncio
 
 from devtools.ports import free_port
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.rabbitmq import RabbitmqChannelLayer
-from tests.contract.kinds import Cluster, Kind, node_channel
+from tests.contract.kinds import KINDS, Cluster, assert_works, node_channel
 from tests.contract.recorder import Recorder
 from tests.support.rabbitmq import RabbitServer
 
-RABBITMQ = Kind(
-    "rabbitmq", lambda hosts, prefix, options: RabbitmqChannelLayer(hosts, prefix, **options), 1, "rabbitmq", True
-)
+[RABBITMQ] = [kind for kind in KINDS if kind.name == "rabbitmq"]
 
 
 @pytest_asyncio.fixture
@@ -26,17 +25,6 @@ async def cluster(rabbitmq_server: RabbitServer) -> AsyncIterator[Cluster]:
     cluster = Cluster(RABBITMQ, [rabbitmq_server])
     yield cluster
     await cluster.close()
-
-
-async def assert_works(layer: RabbitmqChannelLayer) -> None:
-    """A message goes there and back."""
-    try:
-        channel = await layer.new_channel()
-        await layer.group_add("works", channel)
-        await layer.group_send("works", {"type": "t"})
-        assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "t"}
-    finally:
-        await layer.close()
 
 
 # Publishing
@@ -93,6 +81,23 @@ async def refuses(published: asyncio.Future[int | None], reason: str) -> bool:
     except BackplaneUnavailable as error:
         return reason in str(error)
     return False
+
+
+async def test_what_a_queue_refuses_is_unavailable(cluster: Cluster, rabbitmq_server: RabbitServer) -> None:
+    """A publication that the broker does not confirm, as another service's queue on the exchange is full and refuses
+    more, is BackplaneUnavailable; the next one, for somebody else, is taken."""
+    node, recorder = await cluster.node()
+    await node.subscribe(["rt.r.x"])
+    with pika.BlockingConnection(pika.URLParameters(rabbitmq_server.url)) as connection:
+        channel = connection.channel()
+        refusing = {"x-max-length": 1, "x-overflow": "reject-publish"}
+        queue = channel.queue_declare("", exclusive=True, arguments=refusing).method.queue
+        channel.queue_bind(queue, f"{cluster.prefix}.websocket", "room.full")
+        assert await node.publish("rt.r.full", b"{}") is None
+        assert await refuses(node.publish("rt.r.full", b"{}"), "could not take")
+        assert await node.publish("rt.r.x", b'{"n":1}') is None
+    await recorder.until_envelope(b'{"n":1}')
+    assert recorder.events == []
 
 
 # The queue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
 import pytest
@@ -14,11 +14,11 @@ from channels_redis.pubsub import RedisPubSubChannelLayer
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.linked_backplane import LinkedBackplane
 from realtime.layers.redis import RedisChannelLayer
-from tests.contract.kinds import Cluster, Kind, node_channel
+from tests.contract.kinds import KINDS, Cluster, node_channel
 from tests.contract.recorder import Recorder
 from tests.support.servers import RedisServer
 
-REDIS = Kind("redis", lambda hosts, prefix, options: RedisChannelLayer(hosts, prefix, **options), 1, is_ours=True)
+[REDIS] = [kind for kind in KINDS if kind.name == "redis"]
 
 
 @pytest_asyncio.fixture
@@ -29,7 +29,8 @@ async def cluster(redis_pair: list[RedisServer]) -> AsyncIterator[Cluster]:
 
 
 @pytest.fixture
-def fragile_server() -> Any:
+def fragile_server() -> Iterator[RedisServer]:
+    """One that the test may harm."""
     with RedisServer() as server:
         yield server
 

@@ -1,8 +1,7 @@
-"""The ways to a Redis: passwords, rights, sockets, TLS, Sentinels."""
+"""Ways to a Redis: credentials, sockets, TLS, Sentinels, and what of them is refused."""
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -10,21 +9,10 @@ import pytest
 from devtools.ports import free_port
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.redis import RedisChannelLayer
-from tests.contract.kinds import node_channel
+from tests.contract.kinds import assert_works, node_channel
 from tests.contract.recorder import Recorder
 from tests.support.certificates import make_certificate
 from tests.support.servers import RedisServer
-
-
-async def assert_works(layer: RedisChannelLayer) -> None:
-    """A message goes there and back."""
-    try:
-        channel = await layer.new_channel()
-        await layer.group_add("works", channel)
-        await layer.group_send("works", {"type": "t"})
-        assert await asyncio.wait_for(layer.receive(channel), 5) == {"type": "t"}
-    finally:
-        await layer.close()
 
 
 async def test_password_and_database() -> None:
@@ -37,7 +25,7 @@ async def test_password_and_database() -> None:
         await wrong.close()
 
 
-async def test_an_acl_user_of_our_own_prefix(tmp_path: Path) -> None:
+async def test_an_acl_user_of_our_own_prefix() -> None:
     """A user that may only publish, subscribe and say who it is, on our channels, is enough."""
     rights = "+publish +subscribe +unsubscribe +ping +select &shop*"
     with RedisServer("--user", *f"rt on >s3cret resetchannels -@all {rights}".split()) as server:
