@@ -79,7 +79,7 @@ async def test_a_dead_node_costs_nobody_a_connection(
 async def test_connections_go_to_the_emptiest_node(
     start_cluster: StartCluster, in_front: InFront, connect: Connect
 ) -> None:
-    """300 connections are spread evenly; after 60 of one node have ended, the next 60 go there."""
+    """300 connections are spread evenly; after 60 of one node have ended, the next 50 go there."""
     cluster = start_cluster(nodes=3)
     haproxy = in_front("haproxy", cluster)
     clients: list[Client] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,9 +23,10 @@ from tests.support.cluster import require_program
 from tests.support.haproxy import HaproxyProxy
 from tests.support.processes import CHECKOUT
 from tests.support.raw_http import request, send
-from tests.support.tls import self_signed
+from tests.support.tls import Pair, self_signed
 
 StartProxy = Callable[..., HaproxyProxy]
+END_OF_STREAM = b"\x00\x00\x04\x03\x00\x00\x00\x00\x01\x00\x00\x00\x08"  # RST_STREAM 1, as the request was left open
 
 
 @pytest.fixture
@@ -259,3 +261,47 @@ def test_tls_ends_at_haproxy(backend: StartBackend, proxy: StartProxy, tmp_path:
     assert pair.protocol(haproxy.public_port, "http/1.1") == "http/1.1"
     answer = httpx.get(f"https://localhost:{haproxy.public_port}/ws/", verify=pair.trusting()).json()
     assert answer["headers"]["x-forwarded-proto"] == "https"
+
+
+def test_a_websocket_may_be_a_stream_of_http2(backend: StartBackend, proxy: StartProxy, tmp_path: Path) -> None:
+    """A browser that has HTTP/2 already opens its WebSocket inside it (RFC 8441, a CONNECT); the node sees the usual
+    handshake. Any other CONNECT gets 405."""
+    pair = self_signed(tmp_path)
+    node = backend()
+    haproxy = proxy(node.port, certificate=pair.both)
+    websocket = {":protocol": "websocket", ":scheme": "https", ":path": "/ws/", "sec-websocket-version": "13"}
+    answer = connect_in_http2(pair, haproxy.public_port, websocket)
+    assert b"\x00\x08\x00\x00\x00\x01" in answer  # SETTINGS_ENABLE_CONNECT_PROTOCOL: without it browsers do not try
+    found = json.loads(re.findall(rb"\{.*\}", answer)[0])
+    assert (found["path"], found["headers"]["upgrade"]) == ("/ws/", "websocket")
+    assert found["headers"]["sec-websocket-key"]
+    assert b"405" in connect_in_http2(pair, haproxy.public_port, {})
+    assert node.requests == 1
+
+
+def connect_in_http2(pair: Pair, port: int, headers: dict[str, str]) -> bytes:
+    """Everything that comes until the end of a stream that begins with a CONNECT."""
+    context = pair.trusting()
+    context.set_alpn_protocols(["h2"])
+    fields = {":method": "CONNECT", ":authority": "localhost", **headers}
+    block = b"".join(b"\0" + word(name) + word(value) for name, value in fields.items())
+    came = b""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as connection,
+        context.wrap_socket(connection, server_hostname="localhost") as encrypted,
+    ):
+        encrypted.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0) + frame(1, 4, 1, block))
+        while not came.endswith(END_OF_STREAM):
+            part = encrypted.recv(65_536)
+            assert part, came
+            came += part
+    return came
+
+
+def word(text: str) -> bytes:
+    """A text of HPACK, as it is."""
+    return bytes([len(text)]) + text.encode()
+
+
+def frame(kind: int, flags: int, stream: int, body: bytes = b"") -> bytes:
+    return len(body).to_bytes(3) + bytes([kind, flags]) + stream.to_bytes(4) + body
