@@ -230,11 +230,13 @@ async def test_each_kind_of_name_has_its_topic(cluster: Cluster, admin: KafkaAdm
 
 
 async def test_a_record_without_a_value_or_key_is_told(cluster: Cluster, admin: KafkaAdmin) -> None:
-    """A record that is for a group of ours and has no payload is counted as dropped; one without a key is nobody's."""
+    """A record that is for a group of ours and has no payload is counted as dropped. One for another group, or without
+    a key, is left out before anybody looks at its payload."""
     node, recorder = await cluster.node()
     await node.subscribe(["rt.r.x"])
     key = f"{cluster.prefix}__group__rt.r.x".encode()
     await admin.publish("websocket-room", 0, None, b"{}")
+    await admin.publish("websocket-room", 0, f"{cluster.prefix}__group__rt.r.y".encode(), None)
     await admin.publish("websocket-room", 0, key, None)
     await recorder.until(lambda: recorder.dropped_count > 0)
     await admin.publish("websocket-room", 0, key, b'{"sentinel":1}')
