@@ -19,6 +19,7 @@ from realtime.layers.backoff import Backoff
 from realtime.layers.kafka_cluster import Cluster, Layout
 from realtime.layers.kafka_connection import BrokerSilent
 from realtime.layers.stats import Stats
+from realtime.layers.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -46,18 +47,16 @@ class Half(Protocol):
         """Close all connections."""
 
 
-class KafkaLink:
-    """Invariant: at most one of `is_up` and `is_down`; neither while it connects, or looks into trouble."""
+class KafkaLink(Upkeep):
+    """Neither up nor down while it looks into trouble, either."""
 
     def __init__(self, cluster: Cluster, stats: Stats) -> None:
+        super().__init__()
         self.halves: Sequence[Half] = ()
-        self.is_up = False
-        self.is_down = False
         self._cluster = cluster
         self._stats = stats
         self._layout = Layout()
         self._task: asyncio.Task[None] | None = None
-        self._waiters: list[asyncio.Future[None]] = []
         self._error: Exception | None = None  # why it is down
         self._troubled = asyncio.Event()
         self._trouble: Exception | None = None  # since it last came up
@@ -65,7 +64,6 @@ class KafkaLink:
         self._was_up = False
 
     def start(self) -> None:
-        """Begin to connect, unless that has begun already."""
         if self._task is None:
             loop = asyncio.get_running_loop()
             self._trouble_at = loop.time()
@@ -80,21 +78,6 @@ class KafkaLink:
         self._mark_down(ConnectionError("closed"))
         await asyncio.gather(self._cluster.close(), *(half.disconnect() for half in self.halves))
         self.is_down, self._was_up, self._error = False, False, None
-
-    async def wait_until_up(self, seconds: float) -> None:
-        """Returns when up; raises BackplaneUnavailable at once if known to be down, else after `seconds`."""
-        self.start()
-        if self.is_up:
-            return
-        if self.is_down:
-            raise self.unavailable()
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            async with asyncio.timeout(seconds):
-                await waiter
-        except TimeoutError:
-            raise self.unavailable() from None
 
     def partitions_of(self, topic: str) -> int:
         """How many publishers may use; 0 before the cluster was seen."""
@@ -193,10 +176,7 @@ class KafkaLink:
         if self._error is not None:
             logger.info("kafka_connected address=%s", self._cluster.address)
         self.is_up, self.is_down, self._was_up, self._error = True, False, True, None
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._tell_waiters()
         for half in self.halves:
             half.is_now_up()
 
@@ -205,10 +185,7 @@ class KafkaLink:
         if self._error is None and str(error) != "closed":
             logger.warning("kafka_lost address=%s error=%r", self._cluster.address, str(error))
         self._error = error
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(self.unavailable())
+        self._tell_waiters()
         if not was_down:
             self._cluster.forget()
             for half in self.halves:

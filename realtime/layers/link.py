@@ -10,6 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from realtime.exceptions import BackplaneUnavailable
 from realtime.layers.backoff import Backoff
 from realtime.layers.stats import Stats
+from realtime.layers.upkeep import Upkeep
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class LinkOwner(Protocol[Owned]):
     def send_ping(self) -> None: ...
 
 
-class Link(Generic[C]):
+class Link(Upkeep, Generic[C]):
     """`dial` makes one connection to `server` ("Redis", "RabbitMQ") at `address`, which is for people to read.
 
     States: idle (nobody asked yet), connecting, up, down (known not to work, and trying on), closed.
@@ -75,24 +76,21 @@ class Link(Generic[C]):
         owner: LinkOwner[C],
         stats: Stats,
     ) -> None:
+        super().__init__()
         self.server = server
         self.address = address
         self.name = name
         self._dial = dial
         self.connection: C | None = None  # also while `came_up` still runs
-        self.is_up = False
-        self.is_down = False
         self._owner = owner
         self._stats = stats
         self._task: asyncio.Task[None] | None = None
-        self._waiters: list[asyncio.Future[None]] = []
         self._error: Exception | None = None  # why it is down
         self._was_up = False
         self._timer: asyncio.TimerHandle | None = None  # the next PING
         self._is_asked = False  # a PING is under way, and nothing has come since
 
     def start(self) -> None:
-        """Begin to connect, unless that has begun already."""
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._keep_up(), name=f"{self.name}@{self.address}")
 
@@ -108,21 +106,6 @@ class Link(Generic[C]):
         self._mark_down(ConnectionError("closed"))
         self.is_down, self._was_up, self._error = False, False, None
         await asyncio.sleep(0)  # the transport closes its socket in the next turn
-
-    async def wait_until_up(self, seconds: float) -> None:
-        """Returns when up; raises BackplaneUnavailable at once if known to be down, else after `seconds`."""
-        self.start()
-        if self.is_up:
-            return
-        if self.is_down:
-            raise self.unavailable()
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.append(waiter)
-        try:
-            async with asyncio.timeout(seconds):
-                await waiter
-        except TimeoutError:
-            raise self.unavailable() from None
 
     def unavailable(self) -> BackplaneUnavailable:
         return BackplaneUnavailable(f"{self.server} {self.address}: {self._error or 'no answer'}")
@@ -182,10 +165,7 @@ class Link(Generic[C]):
         if self._error is not None:
             logger.info("backplane_connected server=%s address=%s link=%s", self.server, self.address, self.name)
         self.is_up, self.is_down, self._was_up, self._error = True, False, True, None
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        self._tell_waiters()
         self._owner.is_now_up()
 
     def _mark_down(self, error: Exception) -> None:
@@ -195,10 +175,7 @@ class Link(Generic[C]):
         self.is_up, self.is_down, self._error, self.connection = False, True, error, None
         if self._timer is not None:
             self._timer.cancel()
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_exception(self.unavailable())
+        self._tell_waiters()
         self._owner.went_down(self.unavailable())
 
     def _arm_ping(self) -> None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from realtime.layers.inbox import ChannelInbox, Inbox, NodeInbox
 from realtime.layers.stats import Stats
+from realtime.layers.upkeep import Upkeep
 from realtime.layers.wire import Codec
 
 ABANDONED_SECONDS = 10.0  # a channel whose last receiver was cancelled so long ago belongs to nobody any more
@@ -26,17 +27,6 @@ class Watcher(Protocol):
     def publisher_up(self) -> None: ...
 
     def dropped(self, count: int) -> None: ...
-
-
-class Upkeep(Protocol):
-    """What keeps the connections of a shard's half: a Link, or whatever has these."""
-
-    @property
-    def is_up(self) -> bool: ...
-
-    def start(self) -> None: ...
-
-    async def wait_until_up(self, seconds: float) -> None: ...
 
 
 class Publisher(Protocol):
