@@ -1,27 +1,31 @@
 """Keeps an open page of the admin up to date: a WebSocket that sends the page's living part whenever it has changed.
 
-It is for staff with the page's permission, which is asked again from time to time: who is logged out or loses it is
-closed. It is no connection of the cluster: neither counted nor listed.
+It is for staff with the page's permission. Whose session or account ends is closed at once, on whichever node that
+happened; the permission is asked again from time to time. It is no connection of the cluster: neither counted nor
+listed.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from importlib import import_module
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
 from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.db import close_old_connections
 from django.http import parse_cookie
 
 from monitoring.fragments import FRAGMENTS, Fragment
 from realtime.middleware import header, is_origin_allowed
-from realtime.protocol.closing import FORBIDDEN, TRY_AGAIN_LATER
-from realtime.runtime import runtime
+from realtime.node import Node
+from realtime.protocol.closing import FORBIDDEN, TRY_AGAIN_LATER, UNAUTHORIZED, CloseCode
+from realtime.runtime import current_node, runtime
 from realtime.server.socket import Receive, Scope, Send, send_denial
+from realtime.sessions import open_session, tag_of
 
 FEED_PATH = "/admin/feed/"
 """Below PATH_PREFIX, and below /admin/, which the balancers show to operators alone."""
@@ -48,41 +52,71 @@ async def feed(scope: Scope, receive: Receive, send: Send) -> None:
     if fragment is None:
         await send_denial(scope, send, 403, [])
         return
-    if not await _may_see(scope, fragment):
+    key = parse_cookie(header(scope, b"cookie")).get(settings.SESSION_COOKIE_NAME, "")
+    user = await _who_may_see(key, fragment)
+    if user is None:
         runtime().instrument.operator_page_refused("feed")
         await send_denial(scope, send, 403, [])
         return
-    if _open >= FEEDS_MAX:
+    node = current_node()
+    if node is None or _open >= FEEDS_MAX:
         await send_denial(scope, send, 503, [(b"retry-after", b"30")])
         return
     _open += 1
     try:
         await send({"type": "websocket.accept"})
-        await _serve(scope, receive, send, fragment, query)
+        await _serve(_Page(node, fragment, query, key, user), receive, send)
     finally:
         _open -= 1
 
 
-async def _serve(scope: Scope, receive: Receive, send: Send, fragment: Fragment, query: dict[str, str]) -> None:
-    gone = asyncio.ensure_future(_until_gone(receive))
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """An open page: what it shows, and to whom."""
+
+    node: Node
+    fragment: Fragment
+    query: dict[str, str]
+    key: str
+    user: str
+
+
+async def _serve(page: _Page, receive: Receive, send: Send) -> None:
+    async with page.node.orders.guest(page.user, tag_of(page.key)) as session_ended:
+        gone = asyncio.ensure_future(_until_gone(receive))
+        revoked = asyncio.ensure_future(session_ended.wait())
+        try:
+            close = await _keep_up_to_date(page, send, gone, revoked)
+            if close is not None:
+                await send({"type": "websocket.close", "code": close.code, "reason": close.reason})
+        finally:
+            gone.cancel()
+            revoked.cancel()
+
+
+async def _keep_up_to_date(
+    page: _Page, send: Send, gone: asyncio.Future[None], revoked: asyncio.Future[Any]
+) -> CloseCode | None:
+    """Until the page goes or must go: then with that code."""
     sent, looks = "", 0
-    try:
-        while not gone.done():
-            looks += 1
-            if looks % LOOKS_PER_PERMISSION == 0 and not await _may_see(scope, fragment):
-                await send({"type": "websocket.close", "code": FORBIDDEN.code, "reason": FORBIDDEN.reason})
-                return
-            node = runtime().node
-            if node is None or not node.is_accepting:
-                await send({"type": "websocket.close", "code": TRY_AGAIN_LATER.code, "reason": TRY_AGAIN_LATER.reason})
-                return
-            html = await sync_to_async(_render, thread_sensitive=False)(fragment, query)
+    while not gone.done():
+        looks += 1
+        if looks % LOOKS_PER_PERMISSION == 0 and await _who_may_see(page.key, page.fragment) != page.user:
+            return FORBIDDEN
+        if not page.node.is_accepting:
+            return TRY_AGAIN_LATER
+        rendering = asyncio.ensure_future(sync_to_async(_render, thread_sensitive=False)(page.fragment, page.query))
+        await asyncio.wait([rendering, revoked], return_when=asyncio.FIRST_COMPLETED)
+        if not revoked.done():
+            html = rendering.result()
             if html != sent and not gone.done():
                 sent = html
                 await send({"type": "websocket.send", "text": json.dumps({"html": html})})
-            await asyncio.wait([gone], timeout=LOOK_SECONDS)
-    finally:
-        gone.cancel()
+            await asyncio.wait([gone, revoked], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        if revoked.done():
+            rendering.cancel()
+            return UNAUTHORIZED
+    return None
 
 
 def _render(fragment: Fragment, query: dict[str, str]) -> str:
@@ -97,14 +131,10 @@ async def _until_gone(receive: Receive) -> None:
         pass  # a page has nothing to say
 
 
-async def _may_see(scope: Scope, fragment: Fragment) -> bool:
-    from channels.auth import get_user
-
-    key = parse_cookie(header(scope, b"cookie")).get(settings.SESSION_COOKIE_NAME)
-    if not key:
-        return False
-    session: Any = {"session": import_module(settings.SESSION_ENGINE).SessionStore(key)}
-    user: Any = await get_user(session)
-    if not (user.is_active and user.is_staff):
-        return False
-    return bool(await sync_to_async(user.has_perm)(fragment.permission))
+@database_sync_to_async
+def _who_may_see(key: str, fragment: Fragment) -> str | None:
+    """The primary key of the user of this session, who is staff and has the permission; None for anybody else."""
+    user = open_session(key)[1] if key else None
+    if user is None or not getattr(user, "is_staff", False) or not user.has_perm(fragment.permission):
+        return None
+    return str(user.pk)

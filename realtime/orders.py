@@ -8,15 +8,17 @@ commands are other types, decoded elsewhere.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
 import logging
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
+from realtime.exceptions import BackplaneUnavailable
 from realtime.instrument import UNAUTHORIZED_CAUSES
 from realtime.protocol import codec
 from realtime.protocol.closing import UNAUTHORIZED, BadClose, CloseCode, ordered_close
@@ -31,7 +33,7 @@ from realtime.protocol.envelope import (
 )
 from realtime.protocol.frames import FrameBatch
 from realtime.protocol.messages import Left
-from realtime.protocol.names import NOBODY, user_of_recipient
+from realtime.protocol.names import NOBODY, group_of_user, user_of_recipient
 
 if TYPE_CHECKING:
     from realtime.hub import Member
@@ -59,6 +61,7 @@ class Orders:
         self._on_drain = on_drain
         self._is_drain_ordered = False
         self._running = 0
+        self._guests: dict[str, list[tuple[str, asyncio.Event]]] = {}  # by user: the tag of a session, and its end
 
     def came(self, order: Order) -> None:
         """An order arrived; it is carried out in the background."""
@@ -143,6 +146,8 @@ class Orders:
                 member.session_moved(order.moved)
             self._answer(order, total=0)
             return
+        if is_revoked:
+            self._end_guests(order)
         closed = 0
         for part in _parts(members, CLOSE_SLICE):
             if closed:
@@ -165,6 +170,31 @@ class Orders:
         if order.session is not None:
             members = [member for member in members if _tag_of(member) == order.session]
         return [member for member in members if _tag_of(member) not in order.spare]
+
+    @contextlib.asynccontextmanager
+    async def guest(self, user: str, tag: str) -> AsyncIterator[asyncio.Event]:
+        """For what hangs on a session and is no connection of the cluster: the event is set when the session with that
+        tag, or the user, is revoked on any node."""
+        ended = asyncio.Event()
+        guests = self._guests.setdefault(user, [])
+        guests.append((tag, ended))
+        group = group_of_user(user)
+        try:
+            with contextlib.suppress(BackplaneUnavailable):  # subscribed with the next recovery
+                await self._node.subscriptions.acquire(group, keep_on_failure=True)
+            try:
+                yield ended
+            finally:
+                self._node.subscriptions.release(group)
+        finally:
+            guests.remove((tag, ended))
+            if not guests:
+                self._guests.pop(user, None)
+
+    def _end_guests(self, order: Disconnect) -> None:
+        for tag, ended in self._guests.get(user_of_recipient(order.to) or "", ()):
+            if order.session in (None, tag) and tag not in order.spare:
+                ended.set()
 
     def _evict(self, member: Member, close: CloseCode, cause: str) -> bool:
         if member.writer.is_closing:

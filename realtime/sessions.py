@@ -51,14 +51,19 @@ def store_class() -> Any:
 
 def read_session(key: str) -> Identity:
     """The user of a session; ANONYMOUS if there is no such session or nobody is logged in."""
-    if not key.isprintable() or len(key) > KEY_MAX_CHARACTERS:
-        return ANONYMOUS  # no session has such a key, and PostgreSQL would raise for some
-    session = store_class()(key)
-    user = _user_of(session, load=_by_backend)
+    session, user = open_session(key)
     if user is None:
         return ANONYMOUS
     expires_at = session.get_expiry_date().timestamp()
     return Identity(str(user.pk), user.get_username(), expires_at, LiveSession(tag_of(key), key))
+
+
+def open_session(key: str) -> tuple[Any, Any]:
+    """The session with this key and the active user who is logged in; the user is None where there is none."""
+    if not key.isprintable() or len(key) > KEY_MAX_CHARACTERS:
+        return None, None  # no session has such a key, and PostgreSQL would raise for some
+    session = store_class()(key)
+    return session, _user_of(session, load=_by_backend)
 
 
 def find_active_user(user: str) -> str | None:

@@ -311,3 +311,45 @@ async def test_a_session_stays_the_credential_of_its_connection(start: Any) -> N
     assert await visitor.lives()
     assert (await visitor.browser.post("/admin/logout/")).status_code == 200
     assert await visitor.closed() == 4001
+
+
+async def open_page(browser: AsyncClient) -> Visitor:
+    """A page of the admin that is kept up to date, once it has been sent its living part."""
+    cookie = f"sessionid={browser.cookies['sessionid'].value}".encode()
+    feed = WebsocketCommunicator(cast(Any, application), "/admin/feed/?page=cluster", [(b"cookie", cookie)])
+    assert (await feed.connect(timeout=5))[0]
+    assert "html" in json.loads(await feed.receive_from(WEBSOCKET_SECONDS))
+    return Visitor(feed, browser)
+
+
+async def test_an_open_page_of_the_admin_ends_with_its_session(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told, and need not look; pages of other sessions of the same user stay until the user is gone."""
+    monkeypatch.setattr("monitoring.feed.LOOK_SECONDS", 600)
+    process = await start(**NO_LOOK)
+    user = await make_user()
+    pages = []
+    for _ in range(2):
+        browser = AsyncClient()
+        await browser.aforce_login(user)
+        pages.append(await open_page(browser))
+    stays, goes = pages
+    await goes.browser.post("/admin/logout/")
+    assert await goes.closed() == 4001
+    assert stays.socket.output_queue.empty()
+    await change(user, is_active=False)
+    assert await stays.closed() == 4001
+    assert process.node.orders._guests == {}
+
+
+async def test_an_open_page_of_the_admin_ends_with_the_right_to_see_it(
+    start: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody tells of permissions: they are looked at from time to time."""
+    monkeypatch.setattr("monitoring.feed.LOOK_SECONDS", 0.01)
+    await start(**NO_LOOK)
+    user = await make_user()
+    browser = AsyncClient()
+    await browser.aforce_login(user)
+    page = await open_page(browser)
+    await change(user, is_superuser=False)
+    assert await page.closed() == 4003
