@@ -1,6 +1,8 @@
 """The cluster as its rows tell it: every node with its figures, their age, and what is wrong with it.
 
-Read from the database alone, so that it can be asked when the backplane is down, and in any process.
+Read from the database, so that it can be asked when the backplane is down, and in any process. A process with a node
+also has what that node heard from the others: it counts where it is newer than their rows, which come late or not at
+all while the database takes no writes.
 """
 
 from __future__ import annotations
@@ -13,8 +15,10 @@ from django.db.models import Q
 from msgspec import convert
 
 from monitoring.health import REASONS
+from realtime.facts import NodeFacts
 from realtime.models import Node, NodeState
 from realtime.protocol.envelope import Health
+from realtime.rows import row_of, seconds_of
 
 DIED_LATELY = timedelta(minutes=10)
 """A node that died is shown for that long: whoever looks afterwards sees what is, not what was."""
@@ -89,33 +93,37 @@ class ClusterReport:
         return total
 
 
-def cluster_report(now: datetime, timeout_seconds: float) -> ClusterReport:
-    """As the rows are. A node without a heartbeat for ``timeout_seconds`` is silent, whatever it said last."""
+def cluster_report(now: datetime, timeout_seconds: float, heard: Iterable[NodeFacts] = ()) -> ClusterReport:
+    """As the rows are, and the nodes that were ``heard`` later than that. A node without a heartbeat for
+    ``timeout_seconds`` is silent, whatever it said last."""
     wanted = ~Q(state__in=(NodeState.STOPPED, NodeState.DEAD)) | Q(
         state=NodeState.DEAD, last_heartbeat__gt=now - DIED_LATELY
     )
-    rows = Node.objects.filter(wanted).order_by("id")
-    return ClusterReport(now, tuple(_reports(rows, now, timeout_seconds)))
+    found = {row.id: row for row in Node.objects.filter(wanted)}
+    for facts in heard:
+        row = found.get(facts.id)
+        if row is None or seconds_of(row.last_heartbeat) < facts.last_heartbeat:
+            found[facts.id] = row_of(facts)
+    rows = sorted(found.values(), key=lambda row: row.id)
+    return ClusterReport(now, tuple(_report(row, now, timeout_seconds) for row in rows))
 
 
-def _reports(rows: Iterable[Node], now: datetime, timeout_seconds: float) -> Iterable[NodeReport]:
-    for row in rows:
-        health = convert(row.health, tuple[Health, ...])
-        age = max(0.0, (now - row.last_heartbeat).total_seconds())
-        yield NodeReport(
-            id=row.id,
-            address=row.address,
-            version=row.version,
-            state=row.state,
-            started=row.started,
-            last_heartbeat=row.last_heartbeat,
-            age_seconds=round(age, 1),
-            problem=problem_of(row.state, age, timeout_seconds)
-            or "; ".join(each.reason for each in health if each.reason),
-            figures=row.statistics,
-            health=health,
-            at=now,
-        )
+def _report(row: Node, now: datetime, timeout_seconds: float) -> NodeReport:
+    health = convert(row.health, tuple[Health, ...])
+    age = max(0.0, (now - row.last_heartbeat).total_seconds())
+    return NodeReport(
+        id=row.id,
+        address=row.address,
+        version=row.version,
+        state=row.state,
+        started=row.started,
+        last_heartbeat=row.last_heartbeat,
+        age_seconds=round(age, 1),
+        problem=problem_of(row.state, age, timeout_seconds) or "; ".join(each.reason for each in health if each.reason),
+        figures=row.statistics,
+        health=health,
+        at=now,
+    )
 
 
 def problem_of(state: str, age_seconds: float, timeout_seconds: float) -> str:

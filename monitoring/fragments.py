@@ -13,6 +13,7 @@ from monitoring.cluster import cluster_report
 from monitoring.tables import COLUMNS, shown, span
 from realtime import api, conf
 from realtime.exceptions import BackplaneUnavailable
+from realtime.runtime import runtime
 
 ROOMS_SHOWN = 100
 
@@ -21,7 +22,7 @@ Query = Mapping[str, str]
 
 def cluster(query: Query) -> str:
     """Nodes, their health, and totals."""
-    report = cluster_report(timezone.now(), conf.current().node_timeout_seconds)
+    report = cluster_report(timezone.now(), conf.current().node_timeout_seconds, runtime().heard())
     total = report.total
     rows = [
         {

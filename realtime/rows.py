@@ -195,23 +195,25 @@ def _write_survey(alias: str, own_id: str, survey: Survey) -> None:
         write_death(alias, node_id, survey.since, ended_at=seconds_of(last_heartbeat))
 
 
+def row_of(node: NodeFacts) -> Node:
+    """The row of a node, not written."""
+    return Node(
+        id=node.id,
+        address=_text(Node, "address", node.address),
+        version=_text(Node, "version", node.version),
+        started=_moment(node.started),
+        last_heartbeat=_moment(node.last_heartbeat),
+        state=node.state,
+        statistics=dict(node.statistics),
+        health=[to_builtins(found) for found in node.health],
+    )
+
+
 def _write_nodes(alias: str, nodes: Sequence[NodeFacts]) -> None:
     if not nodes:
         return
     Node.objects.using(alias).bulk_create(
-        [
-            Node(
-                id=node.id,
-                address=_text(Node, "address", node.address),
-                version=_text(Node, "version", node.version),
-                started=_moment(node.started),
-                last_heartbeat=_moment(node.last_heartbeat),
-                state=node.state,
-                statistics=dict(node.statistics),
-                health=[to_builtins(found) for found in node.health],
-            )
-            for node in nodes
-        ],
+        [row_of(node) for node in nodes],
         update_conflicts=True,
         unique_fields=["id"],
         update_fields=["address", "version", "started", "last_heartbeat", "state", "statistics", "health"],

@@ -61,6 +61,7 @@ class Runtime:
         self.owns_process = True
         """False in a test: the process is not there for the node."""
         self._settings: conf.Settings | None = None
+        self._own_facts: NodeFacts | None = None
         self._open = 0
         self._all_closed = asyncio.Event()
         self._drain_began = 0.0
@@ -201,7 +202,7 @@ class Runtime:
         await node.stop()
         await self.tracker.stop(max(STOP_SECONDS - 1.0 - (time.monotonic() - began), 1.0))
         logger.info("node_stopped node=%s", node.id)
-        self.node = self.loop = None
+        self.node = self.loop = self._own_facts = None
 
     def misused(self, reason: str, who: str) -> None:
         """A server closed a connection from ``who`` for its frames."""
@@ -265,18 +266,30 @@ class Runtime:
             self._all_closed.set()
 
     def _heartbeat(self, heartbeat: Heartbeat) -> None:
-        self.tracker.node_seen(
-            NodeFacts(
-                id=heartbeat.node,
-                address=heartbeat.address,
-                version=heartbeat.version,
-                started=heartbeat.started,
-                last_heartbeat=time.time(),
-                state=heartbeat.state,
-                statistics=heartbeat.statistics,
-                health=heartbeat.health,
-            )
-        )
+        self._own_facts = _facts_of(heartbeat, time.time())
+        self.tracker.node_seen(self._own_facts)
+
+    def heard(self) -> list[NodeFacts]:
+        """Every live node as its last heartbeat described it, this one included; none without a node. In any thread."""
+        node, own = self.node, self._own_facts
+        if node is None or own is None:
+            return []
+        then = time.time() - node.clock()
+        # A list, at once: the loop may change the table while this thread looks.
+        return [own, *(_facts_of(other.heartbeat, then + other.heard_at) for other in list(node.nodes))]
+
+
+def _facts_of(heartbeat: Heartbeat, at: float) -> NodeFacts:
+    return NodeFacts(
+        id=heartbeat.node,
+        address=heartbeat.address,
+        version=heartbeat.version,
+        started=heartbeat.started,
+        last_heartbeat=at,
+        state=heartbeat.state,
+        statistics=heartbeat.statistics,
+        health=heartbeat.health,
+    )
 
 
 def _tell_end(connection: Connection, code: int, seconds: float) -> None:

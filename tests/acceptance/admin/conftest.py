@@ -39,7 +39,8 @@ def add_people(cluster: Cluster) -> None:
 @pytest.fixture(scope="module")
 def module_cluster(redis_server: RedisServer) -> Iterator[Cluster]:
     """Two nodes for all tests of a file."""
-    with Cluster(redis_server.url, nodes=2, environment=QUICK) as cluster:
+    environment = {**QUICK, "REALTIME_HEALTH_TIMEOUT_SECONDS": "1"}
+    with Cluster(redis_server.url, nodes=2, environment=environment) as cluster:
         add_people(cluster)
         yield cluster
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sqlite3
 import uuid
 
 import pytest
@@ -74,7 +75,9 @@ async def test_who_sees_what(module_cluster: Cluster, alice: Person, bob: Person
     assert_no_surprise(module_cluster)
 
 
-async def test_who_may_look_may_not_act(module_cluster: Cluster, bob: Person, pair: list[Client], room: str) -> None:
+async def test_who_may_look_may_not_act(
+    module_cluster: Cluster, bob: Person, charlie: Person, pair: list[Client], room: str
+) -> None:
     """Each action without its permission is 403, whatever is confirmed, and no client notices anything."""
     await row_of(bob, pair[0])
     page = (await bob.get(CONNECTIONS)).text
@@ -91,7 +94,8 @@ async def test_who_may_look_may_not_act(module_cluster: Cluster, bob: Person, pa
         (BROADCAST, {"message": "1", **yes}),
     ]
     for path, form in forbidden:
-        assert (await bob.post(path, **form)).status_code == 403, (path, form)
+        for person in (bob, charlie):
+            assert (await person.post(path, **form)).status_code == 403, (path, form)
     await pair[0].do("room", room=room, data="still a member")
     await pair[1].expect("room", data="still a member")
     await silent(pair, pair[1])
@@ -203,7 +207,7 @@ async def _read(feed: ClientConnection) -> None:
 
 
 async def test_the_feed(module_cluster: Cluster, log_in: LogIn, bob: Person, charlie: Person) -> None:
-    """Who may see a page is sent its living part; nobody else, no other site, and not after logging out."""
+    """Who may see a page is sent its living part; nobody else, no other site, and not after logging out elsewhere."""
     url = module_cluster.nodes[0].url.replace("/ws/", "/admin/feed/") + "?page=cluster"
     async with open_websocket(url, additional_headers=bob.cookie, proxy=None) as feed:
         html = json.loads(await asyncio.wait_for(feed.recv(), 10))["html"]
@@ -216,15 +220,29 @@ async def test_the_feed(module_cluster: Cluster, log_in: LogIn, bob: Person, cha
         with pytest.raises(InvalidStatus) as refused:
             await open_websocket(address, additional_headers=headers, proxy=None)
         assert refused.value.response.status_code == 403
-    another = await asyncio.to_thread(log_in, module_cluster.nodes[0], "bob")
+    another = await asyncio.to_thread(log_in, module_cluster.nodes[1], "bob")
     async with open_websocket(url, additional_headers=another.cookie, proxy=None) as feed:
         await asyncio.wait_for(feed.recv(), 10)
         await another.post("logout/")
         with pytest.raises(ConnectionClosed) as closed:
             await asyncio.wait_for(_read(feed), 60)
         assert closed.value.rcvd is not None
-        assert closed.value.rcvd.code == 4003
+        assert closed.value.rcvd.code == 4001  # told, and not found by looking
     assert_no_surprise(module_cluster)
+
+
+async def test_a_locked_database_is_seen_with_its_reason(module_cluster: Cluster, bob: Person) -> None:
+    """Though no node gets its row written: the one that is asked has heard it from itself and from the other."""
+    await acquainted(module_cluster)
+    other = sqlite3.connect(module_cluster.database, isolation_level=None, timeout=20)
+    other.execute("BEGIN IMMEDIATE")
+    reason = "the database did not take a transaction within 1 s"
+    cells = f'<small class="rt-reason">{reason}</small>'
+    await eventually(
+        lambda: bob.http.get(f"/admin/{CLUSTER}fragment/").json()["html"].count(cells) == 2, "told of both", 20
+    )
+    other.execute("ROLLBACK")
+    other.close()
 
 
 async def test_an_unhealthy_node_is_seen_with_its_reason(start_cluster: StartCluster, log_in: LogIn) -> None:
