@@ -1,12 +1,14 @@
-"""Our application with one WebSocket route beside `/ws/`: `/block/` holds up the loop, as a bad handler would.
+"""Our application with a bad handler behind every WebSocket route beside `/ws/`: it takes memory, or holds up the loop.
 
-A message says for how many seconds, again and again until the client goes.
+The first message says which: `{"bytes": …}` as long as the client stays, or `{"seconds": …}`, again and again until it
+goes.
 """
 
 # ruff: noqa: E402 (Django must be set up before these are imported)
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from typing import Any
@@ -29,11 +31,13 @@ async def route(scope: Any, receive: Any, send: Any) -> None:
         return
     await receive()
     await send({"type": "websocket.accept"})
-    message = await receive()
+    asked = json.loads((await receive())["text"])
+    taken = b"x" * asked.get("bytes", 0)
     gone = asyncio.ensure_future(receive())
     while not gone.done():
-        time.sleep(float(message["text"]))
-        await asyncio.sleep(0.001)
+        time.sleep(asked.get("seconds", 0))
+        await asyncio.wait([gone], timeout=0.001 if asked.get("seconds") else None)
+    del taken
 
 
 application = realtime_application(route)
