@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -97,6 +98,14 @@ def test_the_dashboard_is_as_grafana_takes_it() -> None:
         assert not cells & taken, panel["title"]
         assert place["x"] + place["w"] <= 24
         taken |= cells
+    assert {panel["type"] for panel in board["panels"]} == {"row", "stat", "timeseries"}  # no plugin to install
+    assert board["schemaVersion"] >= 36  # data sources by uid, which the variable gives: nothing to ask at the import
+    assert "__inputs" not in board
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(board)))
+    assert used == {"datasource", "job", "instance", "__rate_interval", "__all"}
+    for variable in board["templating"]["list"][1:]:
+        assert variable["query"].startswith("label_values(")
+        assert unknown_metrics(variable["query"]) == set()
     for panel in panels():
         assert panel["title"]
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}

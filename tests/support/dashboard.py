@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from tests.support.processes import CHECKOUT
@@ -21,8 +22,16 @@ def panels() -> list[dict[str, Any]]:
 
 def expressions() -> list[str]:
     """Every query of every panel, with the variables that Grafana would put in."""
+    return [expression for expression, _ in queries()]
+
+
+def queries() -> list[tuple[str, set[str]]]:
+    """The same, each with the labels that its legend shows."""
     return [
-        target["expr"].replace("$job", "realtime").replace("$instance", ".*").replace("$__rate_interval", "1m")
+        (
+            target["expr"].replace("$job", "realtime").replace("$instance", ".*").replace("$__rate_interval", "1m"),
+            set(re.findall(r"{{(\w+)}}", target.get("legendFormat", ""))),
+        )
         for panel in panels()
         for target in panel["targets"]
     ]
