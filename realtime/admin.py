@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -16,6 +16,7 @@ from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Concat
 from django.http import HttpRequest, HttpResponse
 from django.utils.functional import cached_property
+from django.utils.html import format_html, format_html_join
 
 from realtime.admin_actions import DISCONNECT, DRAIN, MARK_DEAD, MESSAGE, Action, may, run_action
 from realtime.models import ENDED_STATES, Connection, Node
@@ -47,6 +48,9 @@ class ReadOnlyAdmin(_ModelAdmin):
     show_full_result_count = False
     row_actions: tuple[Action, ...] = ()
     """What those with the permission may do to the rows that they choose."""
+
+    class Media:
+        css: ClassVar = {"all": ("realtime/admin.css",)}
 
     def get_actions(self, request: HttpRequest) -> Any:
         """Those that this user may use."""
@@ -193,6 +197,8 @@ class NodeAdmin(ReadOnlyAdmin):
     search_help_text = "The beginning of a node's id or address"
     ordering = ("-last_heartbeat",)
     row_actions = (DRAIN, MARK_DEAD)
+    fields = ("id", "address", "version", "started", "last_heartbeat", "state", "checks", "figures")
+    readonly_fields = ("checks", "figures")
 
     def live_only(self, queryset: QuerySet[Node]) -> QuerySet[Node]:
         """Nodes that have neither stopped nor died."""
@@ -207,6 +213,18 @@ class NodeAdmin(ReadOnlyAdmin):
     def rooms(self, node: Node) -> str:
         """As of the last heartbeat."""
         return _figure(node, "rooms")
+
+    @admin.display(description="health")
+    def checks(self, node: Node) -> str:
+        """What each check found last."""
+        return _lines(
+            (f"{'✓' if found['is_healthy'] else '✗'} {found['check']}", found["reason"] or "") for found in node.health
+        )
+
+    @admin.display(description="statistics")
+    def figures(self, node: Node) -> str:
+        """All figures of the last heartbeat."""
+        return _lines((f"{name}:", f"{value:,}") for name, value in node.statistics.items())
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Node], search_term: str
@@ -315,6 +333,11 @@ def others_of(row: Connection) -> list[Connection]:
 def _figure(node: Node, name: str) -> str:
     value = node.statistics.get(name)
     return "-" if value is None else f"{value:,.0f}"
+
+
+def _lines(pairs: Iterable[tuple[str, str]]) -> str:
+    items = format_html_join("", "<li>{} {}</li>", pairs)
+    return format_html('<ul class="rt-figures">{}</ul>', items) if items else "-"
 
 
 def _is_user(key: str) -> Q:

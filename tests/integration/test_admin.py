@@ -172,3 +172,18 @@ def test_nodes_show_their_figures(admin_client: Client) -> None:
     assert shown(admin_client, NODES + "?life=ended") == ["n2"]
     assert shown(admin_client, NODES + "?state__exact=dead") == ["n2"]
     assert shown(admin_client, NODES + "?q=ws://10") == ["n1"]
+
+
+def test_a_node_page_is_made_for_people(admin_client: Client) -> None:
+    """A line for each check, with the reason of one that fails, and for each figure; no JSON."""
+    checks = [
+        {"check": "memory", "is_healthy": False, "reason": "90 MiB <of memory>"},
+        {"check": "database", "is_healthy": True, "reason": ""},
+    ]
+    add_node("n1", health=checks)
+    add_node("n2", statistics={})
+    page = admin_client.get(f"{NODES}n1/change/").content.decode()
+    assert "<li>✗ memory 90 MiB &lt;of memory&gt;</li><li>✓ database </li>" in page
+    assert "<li>connections: 1,234</li>" in page
+    assert "is_healthy" not in page
+    assert "rt-figures" not in admin_client.get(f"{NODES}n2/change/").content.decode()

@@ -31,6 +31,7 @@
       {
         width: Math.max(200, box.clientWidth),
         height: HEIGHT,
+        padding: [null, 28, null, null], // the last label of the axis is not cut off
         series: [{}, ...lines.map(([label], index) => ({ label, stroke: strokes[index], width: 2, points: { show: false } }))],
         axes: [axis, { ...axis, size: 56 }],
         scales: { y: { range: (u, low, high) => [0, high > 0 ? high * 1.1 : 1] } },
@@ -41,9 +42,12 @@
   }
 
   async function refresh() {
-    const response = await fetch(section.dataset.series.replace("/hour/", `/${span}/`), { credentials: "same-origin" });
-    if (!response.ok) return;
+    const asked = span;
+    const url = section.dataset.series.replace("/hour/", `/${asked}/`);
+    const response = await fetch(url, { credentials: "same-origin" }).catch(() => null); // live.js says that nobody answers
+    if (!response?.ok || response.redirected) return;
     const found = await response.json();
+    if (asked !== span) return; // the other one was chosen meanwhile
     document.getElementById("rt-empty").hidden = found.connections.some((value) => value !== null);
     for (const figure of section.querySelectorAll("[data-chart]")) {
       draw(figure, found.at, CHARTS[figure.dataset.chart](found));

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, Page, ViewportSize, expect
+from playwright.sync_api import Browser, Page, StorageState, ViewportSize, expect
 
 from tests.acceptance.admin.conftest import PASSWORD, QUICK, add_people
 from tests.acceptance.engine.peer import Peer
@@ -46,13 +46,23 @@ def log_in(page: Page, cluster: Cluster, name: str = "alice") -> None:
     page.click("input[type=submit]")
 
 
+@pytest.fixture(scope="module")
+def logged_in(browser: Browser, cluster: Cluster) -> StorageState:
+    """The cookies of alice, who logs in once."""
+    page = browser.new_page()
+    log_in(page, cluster)
+    expect(page.locator("#user-tools")).to_be_visible()
+    cookies = page.context.storage_state()
+    page.close()
+    return cookies
+
+
 @pytest.fixture
-def page(browser: Browser, cluster: Cluster) -> Iterator[Page]:
+def page(browser: Browser, logged_in: StorageState) -> Iterator[Page]:
     """Alice's browser. A script that fails, fails the test."""
-    page = browser.new_page(viewport=DESK)
+    page = browser.new_page(viewport=DESK, storage_state=logged_in)
     problems: list[str] = []
     page.on("pageerror", lambda error: problems.append(str(error)))
-    log_in(page, cluster)
     yield page
     page.close()
     assert problems == []
@@ -116,17 +126,135 @@ def test_disconnecting_by_hand(page: Page, cluster: Cluster) -> None:
         assert peer.closed() == (1008, "Disconnected by an operator")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_page_scrolls_sideways_on_a_phone(browser: Browser, cluster: Cluster, scheme: str) -> None:
-    """At 390 px every page is as wide as the screen; wide tables scroll by themselves; dark is dark."""
-    page = browser.new_page(viewport=PHONE, color_scheme="light" if scheme == "light" else "dark")
+def pages_of_rows(page: Page, cluster: Cluster) -> list[str]:
+    """A connection's page and a node's, once there are their rows."""
+    rows = []
+    for model in ("connection", "node"):
+        page.goto(admin(cluster, f"realtime/{model}/"))
+        first = page.locator("#result_list tbody th a")
+        while first.count() == 0:
+            page.reload()
+        rows.append(str(first.first.get_attribute("href")).removeprefix("/admin/"))
+    return rows
+
+
+def test_a_private_message_by_hand(page: Page, cluster: Cluster) -> None:
+    """From a connection's own page, whose buttons stand above its figures."""
+    with Peer(cluster.nodes[1].port) as peer:
+        page.goto(admin(cluster, f"realtime/connection/?q={peer.id}"))
+        while page.locator("#result_list tbody tr").count() == 0:
+            page.reload()
+        page.get_by_role("link", name=peer.id).click()
+        page.get_by_role("button", name="Send a private message").click()
+        page.fill("#id_message", "hear this")
+        page.get_by_role("button", name="Send a private message").click()
+        expect(page.locator(".messagelist")).to_contain_text("1 connection told.")
+        assert peer.expect("private") == {"type": "private", "from": None, "data": "hear this"}
+
+
+def test_a_room_by_hand(page: Page, cluster: Cluster) -> None:
+    """A message to its members, after a look at it; then one of them is taken out."""
+    with Peer(cluster.nodes[1].port) as peer:
+        peer.do("join", room="by hand")
+        page.goto(admin(cluster, "monitoring/room/room/?name=by+hand"))
+        page.fill("#id_message", '{"a": 1}')
+        page.get_by_role("button", name="Look at it first").click()
+        expect(page.locator(".rt-confirm")).to_contain_text("This goes to 1 member")
+        page.get_by_role("button", name="Send it").click()
+        expect(page.locator(".messagelist")).to_contain_text("published to the room")
+        assert peer.expect("room") == {"type": "room", "room": "by hand", "from": None, "data": {"a": 1}}
+        page.get_by_role("button", name="Take out…").click()
+        page.get_by_role("button", name="Take it out").click()
+        expect(page.locator(".messagelist")).to_contain_text("1 member was taken out.")
+        assert peer.expect("left") == {"type": "left", "room": "by hand"}
+
+
+def test_a_broadcast_by_hand(page: Page, cluster: Cluster) -> None:
+    """The number of those who will get it is named before it is sent."""
+    with Peer(cluster.nodes[1].port) as peer:
+        page.goto(admin(cluster, "monitoring/broadcast/"))
+        page.fill("#id_message", "to all")
+        page.get_by_role("button", name="Look at it first").click()
+        expect(page.locator("#count")).to_have_text("1")
+        page.get_by_role("button", name="Send it to everybody").click()
+        expect(page.locator(".messagelist")).to_contain_text("published to everybody")
+        assert peer.expect("broadcast") == {"type": "broadcast", "from": None, "data": "to all"}
+
+
+def test_a_living_table_stays_where_it_was_scrolled(page: Page, cluster: Cluster) -> None:
+    """And the link that has the focus keeps it, though the table is another one after each change."""
+    page.set_viewport_size(PHONE)
+    page.goto(admin(cluster, "monitoring/cluster/"))
+    expect(page.locator("#rt-live")).to_have_attribute("data-state", "live")
+    table = page.locator(".rt-scroll").first
+    table.evaluate("(table) => { table.scrollLeft = 120; table.dataset.old = 'yes'; }")
+    link = page.locator(".rt-nodes a").first
+    link.evaluate("(link) => link.focus({ preventScroll: true })")
+    expect(page.locator(".rt-scroll[data-old]")).to_have_count(0)
+    assert table.evaluate("(table) => table.scrollLeft") == 120
+    expect(link).to_be_focused()
+
+
+def test_selected_text_is_not_taken_away(page: Page, cluster: Cluster) -> None:
+    """Whoever copies the id of a node sees that the page waits; then it goes on."""
+    page.goto(admin(cluster, "monitoring/cluster/"))
+    expect(page.locator("#rt-live")).to_have_attribute("data-state", "live")
+    page.locator(".rt-nodes th a").first.select_text()
+    expect(page.locator("#rt-live")).to_contain_text("Held")
+    assert page.evaluate("String(getSelection())").startswith("n1-")
+    page.evaluate("getSelection().removeAllRanges()")
+    expect(page.locator("#rt-live")).to_have_attribute("data-state", "live")
+
+
+def test_an_open_page_says_that_its_user_is_logged_out(browser: Browser, cluster: Cluster) -> None:
+    """At once, on another node; it asks no more."""
+    context = browser.new_context()
+    page = context.new_page()
     log_in(page, cluster)
+    page.goto(admin(cluster, "monitoring/cluster/"))
+    expect(page.locator("#rt-live")).to_have_attribute("data-state", "live")
+    other = context.new_page()
+    other.goto(f"{cluster.nodes[1].http_url}/admin/")
+    other.click("#logout-form button")
+    expect(page.locator("#rt-live")).to_contain_text("you are logged out")
+    context.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_scrolls_sideways_on_a_phone(
+    browser: Browser, cluster: Cluster, logged_in: StorageState, scheme: str
+) -> None:
+    """At 390 px every page is as wide as the screen; wide tables scroll by themselves; dark is dark."""
+    page = browser.new_page(
+        viewport=PHONE, color_scheme="light" if scheme == "light" else "dark", storage_state=logged_in
+    )
     with Peer(cluster.nodes[1].port) as peer:
         peer.do("join", room="lobby")
-        for path in PATHS:
+        for path in [*PATHS, *pages_of_rows(page, cluster)]:
             page.goto(admin(cluster, path))
             assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
             background = page.evaluate("getComputedStyle(document.body).backgroundColor")
             lightness = sum(int(part) for part in background.removeprefix("rgb(").rstrip(")").split(","))
             assert (lightness > 384) is (scheme == "light"), (path, background)
     page.close()
+
+
+def test_a_node_is_marked_dead_and_drained_by_hand(page: Page, cluster: Cluster) -> None:
+    """One that lives comes back by itself; drained it ends. The last test, for the node is gone then."""
+    doomed = cluster.nodes[1]
+
+    def act(action: str) -> None:
+        page.goto(admin(cluster, f"realtime/node/?q=127.0.0.1:{doomed.port}"))
+        page.locator("#result_list tbody input[type=checkbox]").check()
+        page.select_option("select[name=action]", action)
+        page.click("button[name=index]")
+        expect(page.locator("#count")).to_have_text("1")
+        page.click(".submit-row input[type=submit]")
+
+    act("mark_dead")
+    expect(page.locator(".messagelist")).to_contain_text("1 node marked dead.")
+    while "Dead" in page.locator("#result_list .field-state").inner_text():
+        page.reload()
+    act("drain")
+    expect(page.locator(".messagelist")).to_contain_text("1 node draining.")
+    assert doomed.wait(30) == 0
