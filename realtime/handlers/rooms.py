@@ -20,7 +20,7 @@ async def join(connection: Connection, command: Join) -> Joined:
     if (pending := node.judge.join(connection.caller, room)) is not None:
         await pending
     await put_in(connection, room)
-    if not command.members:
+    if not command.members or room not in connection.rooms:  # it may have gone meanwhile, and would watch for ever
         return Joined(room=room, ref=echo_ref(command.ref))
     silent = await node.members.watch(connection, room)
     known = list(node.members.members_of(room).values())

@@ -13,6 +13,7 @@ from pytest_django import Settings
 from realtime.auth import issue_token
 from realtime.conf import DEVELOPMENT
 from realtime.protocol import messages
+from realtime.protocol.closing import IDLE
 from realtime.routing import realtime_application
 from realtime.runtime import Runtime, runtime
 
@@ -186,6 +187,16 @@ async def test_nothing_is_left_of_a_connection_that_ended(process: Runtime) -> N
     with pytest.raises(BaseException):  # noqa: B017, PT011  whichever way the communicator reports it
         await crashing.future
     assert (len(hub), hub.room_count) == (0, 0)
+
+
+async def test_nothing_is_left_of_what_a_client_asks_after_its_end(process: Runtime) -> None:
+    """A client that the server has ended, and that asks for the members of a room, watches none."""
+    assert process.node is not None
+    async with Client() as client:
+        process.node.hub.connections[client.welcome["id"]].evict(IDLE)
+        await client.say(type="join", room="a", members=True)
+    assert process.node.hub.room_count == 0
+    assert process.node.members.watched_rooms == []
 
 
 @pytest.mark.parametrize(
