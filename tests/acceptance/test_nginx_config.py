@@ -16,6 +16,7 @@ import pytest
 
 from devtools.ports import free_port
 from nginx.render import CLIENTS, STRATEGIES, Site, render
+from realtime.protocol.names import session_id
 from tests.acceptance.conftest import StartBackend
 from tests.support.backends import get, seen
 from tests.support.cluster import NginxProxy, require_program
@@ -163,6 +164,19 @@ def test_one_node_is_reached_by_its_number(backend: StartBackend, proxy: Any) ->
     for number, name in ((1, "one"), (2, "two")):
         answer = seen(nginx.internal_port, f"/nodes/{number}/metrics")
         assert (answer["name"], answer["path"]) == (name, "/metrics")
+
+
+def test_the_requests_of_a_session_reach_its_node(backend: StartBackend, proxy: Any) -> None:
+    """By the session's id; those of a node that is not there reach another one, which carries them if it can."""
+    dead = free_port()
+    servers = {name: backend(name).port for name in ("one", "two")}
+    nginx = proxy(dead, *servers.values())
+    for name, port in servers.items():
+        sid = session_id("n-abcdef", f"127.0.0.1:{port}", "A" * 22)
+        asked = {seen(nginx.public_port, f"/socket.io/?EIO=4&sid={sid}")["name"] for _ in range(6)}
+        assert asked == {name}
+    sid = session_id("n-abcdef", f"127.0.0.1:{dead}", "A" * 22)
+    assert seen(nginx.public_port, f"/socket.io/?EIO=4&sid={sid}")["name"] in servers
 
 
 def test_every_answer_has_nosniff_once(backend: StartBackend, proxy: Any) -> None:
