@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 
@@ -78,3 +79,9 @@ async def cluster(module_cluster: Cluster, broker: Server) -> AsyncIterator[Clus
     for node in module_cluster.nodes:
         if not node.is_running:
             await asyncio.to_thread(node.start)
+
+
+@pytest.fixture
+def room() -> str:
+    """A room that no other test uses."""
+    return f"room-{uuid.uuid4().hex[:8]}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-import uuid
 from urllib.parse import urlsplit
 
 import pytest
@@ -40,12 +39,6 @@ MESSAGES = 300
 async def trio(cluster: Cluster, connect: Connect) -> list[Client]:
     """One client on each of three nodes."""
     return list(await asyncio.gather(*(connect(node.url) for node in cluster.nodes)))
-
-
-@pytest.fixture
-def room() -> str:
-    """A room that no other test uses."""
-    return f"room-{uuid.uuid4().hex[:8]}"
 
 
 async def test_messages_cross_the_nodes(cluster: Cluster, trio: list[Client], connect: Connect, room: str) -> None:
