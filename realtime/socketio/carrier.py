@@ -152,12 +152,16 @@ class FarSide:
 
     async def _websocket(self, stream: Stream, session: Session) -> None:
         socket = FarSocket(stream, self._limit)
+        is_upgraded = False
         try:
-            if await session.upgrade(socket):
+            is_upgraded = await session.upgrade(socket)
+            if is_upgraded:
                 self._node.instrument.session_opened("upgrade")
                 await session.read(socket)
         finally:
             stream.end(POLICY_VIOLATION.code, POLICY_VIOLATION.reason)
+            if is_upgraded:
+                session.end(socket.close_code)
 
 
 def _answer(stream: Stream, answer: Answer) -> None:

@@ -131,6 +131,8 @@ class SocketIOConnection(Connection):
 
     async def _handle_packet(self, packet: Packet) -> None:
         if packet.kind == socketio.CONNECT:
+            if packet.namespace in self.namespaces:
+                raise BadPacket("connected to this namespace already")
             await self._connect(packet)
         elif packet.namespace not in self.namespaces:
             if not self.namespaces:
@@ -184,7 +186,7 @@ class SocketIOConnection(Connection):
                 await pending
             for handler in namespace.connecting:
                 await call(handler, client, auth)
-            await self._enter_namespace(name, client)
+            is_in = await self._enter_namespace(name, client)
         except ConnectionRefused as refusal:
             self.node.instrument.connection_refused("namespace")
             self.emit_packets([socketio.connect_error(name, refusal.message, refusal.data)])
@@ -198,7 +200,8 @@ class SocketIOConnection(Connection):
             self.node.instrument.handler_failed()
             self.emit_packets([socketio.connect_error(name, "Internal error", {"code": "internal_error"})])
         else:
-            await self._call_all(namespace.connect, client, auth)
+            if is_in:
+                await self._call_all(namespace.connect, client, auth)
 
     async def _identify(self, auth: dict[str, Any]) -> None:
         """By the token, if there is one. Whoever is nobody then, and may not be, is refused."""
@@ -211,14 +214,18 @@ class SocketIOConnection(Connection):
         except Unauthorized as error:
             raise ConnectionRefused(error.message, {"code": error.code}) from error
 
-    async def _enter_namespace(self, name: str, client: Client) -> None:
+    async def _enter_namespace(self, name: str, client: Client) -> bool:
+        """False for a client that has gone while it was asked who it is: nobody would hear of its end."""
         if name != MAIN_NAMESPACE:
             await self.node.join(self, room_in_namespace(name, ALL))
+        if self._session.is_over:
+            return False
         self.namespaces[name] = client
         self._on_connected()
         self.emit_packets([socketio.connected(name, self.id)])
         if name == MAIN_NAMESPACE:
             self.node.hub.listen(self)
+        return True
 
     async def leave_namespace(self, name: str) -> None:
         """The client is no longer connected to a namespace: out of its rooms."""
@@ -304,9 +311,15 @@ class SocketIOConnection(Connection):
         """The client is one of the node's connections."""
         await self.node.add(self)
 
-    def pong_came(self) -> None:
-        """The only sign of life of a client that listens; what ``ping`` is in the plain protocol."""
-        if self.node.settings.ping_is_activity:
+    def pong_came(self, *, is_asked: bool) -> None:
+        """The only sign of life of a client that listens; what ``ping`` is in the plain protocol.
+
+        One that nobody asked for counts as a message: there could be any number of them.
+        """
+        now = self.node.clock()
+        if not is_asked and not self._rates.take(self, now):
+            self.limited(now)
+        elif self.node.settings.ping_is_activity:
             self.touch()
 
     def session_ended(self, code: int) -> None:

@@ -37,8 +37,8 @@ class Speaker(Protocol):
     async def session_opened(self) -> None:
         """The first packet has been written."""
 
-    def pong_came(self) -> None:
-        """The client has answered a ping."""
+    def pong_came(self, *, is_asked: bool) -> None:
+        """The client has answered a ping, or has sent an answer that nobody asked for."""
 
     def session_ended(self, code: int) -> None:
         """The session is over, with this close code. Called once."""
@@ -61,14 +61,14 @@ def refused(refusal: Refusal) -> Answer:
 
 
 class Session:
-    """``heard`` is called when the client answers a ping, ``forget`` when the session is over."""
+    """``heard`` is called for each pong and says whether there was a ping; ``forget`` when the session is over."""
 
     def __init__(
         self,
         session_id: str,
         limit: BacklogLimit,
         *,
-        heard: Callable[[Session], None],
+        heard: Callable[[Session], bool],
         forget: Callable[[Session], None],
         linger: Callable[[Session], None],
     ) -> None:
@@ -189,6 +189,9 @@ class Session:
         if not is_upgraded or self.is_over or self._close is not None:
             socket.writer.close(POLICY_VIOLATION)
             return False
+        if self._is_posting:  # two would be heard at once; clients wait for the answer to what they posted
+            self.refuse()
+            return False
         self._answer_poll(engineio.NOOP)
         socket.on_held_back = self.on_held_back
         self.writer.move_to(socket.writer)
@@ -222,9 +225,9 @@ class Session:
         elif kind == engineio.MESSAGE:
             await self._hand_over(packet[1:])
         elif packet == engineio.PONG:
-            self._heard(self)
+            is_asked = self._heard(self)
             if self.speaker is not None:
-                self.speaker.pong_came()
+                self.speaker.pong_came(is_asked=is_asked)
         elif packet == engineio.CLOSE:
             self._answer_poll(engineio.NOOP)
             self._close_socket(NORMAL)

@@ -61,9 +61,11 @@ class Sessions:
         """It has."""
         self._nameless.stop(session)
 
-    def _heard(self, session: Session) -> None:
-        if self._pinged.stop(session):
-            self._quiet.start(session, self._clock())
+    def _heard(self, session: Session) -> bool:
+        if not self._pinged.stop(session):
+            return False
+        self._quiet.start(session, self._clock())
+        return True
 
     def _linger(self, session: Session) -> None:
         self._lingering.start(session, self._clock())

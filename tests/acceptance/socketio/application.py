@@ -47,7 +47,7 @@ class Echo:
     async def receive(self, message: bytes) -> None:
         self._session.writer.send([message if isinstance(message, BinaryMessage) else MESSAGE + message])
 
-    def pong_came(self) -> None:
+    def pong_came(self, *, is_asked: bool) -> None:
         pass
 
     def session_ended(self, code: int) -> None:
