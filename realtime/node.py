@@ -348,13 +348,15 @@ class Node:
 
     async def _beat(self) -> None:
         """1. judge the last echo and probe again; 2. announce, with the latest figures; 3. wait, a little unevenly, so
-        that the nodes of a cluster do not beat in time; 4. take new figures. A node that said goodbye is silent."""
+        that the nodes of a cluster do not beat in time; 4. give up streams to nodes that never beat; 5. take new
+        figures. A node that said goodbye is silent."""
         await self.meter.look()
         while self._lifecycle != "stopped":
             self.trust.beat()
             self._on_heartbeat(self.heartbeat())
             self.neighbours.announce()
             await asyncio.sleep(self.settings.heartbeat_seconds * random.uniform(0.9, 1.1))
+            self.streams.look(self.may_be_alive)
             await self.meter.look()
 
     def _tell_members(self, node_id: str, changes: list[RosterChange]) -> None:

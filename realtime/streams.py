@@ -152,6 +152,12 @@ class Streams:
         for stream in [each for each in self._streams.values() if each.peer == node_id]:
             stream.ended(INTERRUPTED, "node gone")
 
+    def look(self, may_be_alive: Callable[[str], bool]) -> None:
+        """End those to nodes that cannot be alive: a young node carries to whoever a session's id names, and where the
+        backplane does not say that nobody listens no answer comes."""
+        for stream in [each for each in self._streams.values() if not may_be_alive(each.peer)]:
+            stream.end(UNKNOWN, "nobody has heard of the node")
+
     def interrupted(self) -> None:
         """Something may be missing: in which stream, nobody knows."""
         for stream in list(self._streams.values()):

@@ -10,7 +10,10 @@ from typing import Any, cast
 import pytest
 from channels.testing import HttpCommunicator, WebsocketCommunicator
 
+from realtime.layers.backplane import Listener
+from realtime.protocol.names import node_channel, session_id
 from realtime.routing import realtime_application
+from realtime.runtime import runtime
 from realtime.socketio import Client
 from realtime.socketio.events import Namespace, registry
 from realtime.testing import RealtimeNode
@@ -126,3 +129,33 @@ async def test_an_upgrade_waits_for_what_was_posted(door: Door, sid: str) -> Non
     assert await close_code(client) == 1008
     door.may_answer.set()
     assert (await post)["status"] == 400
+
+
+class Silent(Listener):
+    """Takes what comes, and answers nothing."""
+
+    async def deliver(self, batch: list[bytes]) -> None: ...
+
+    def dropped(self, count: int) -> None: ...
+
+    def interrupted(self) -> None: ...
+
+    def resumed(self, groups: frozenset[str] | None) -> None: ...
+
+
+async def test_a_young_node_gives_up_a_session_of_nobody() -> None:
+    """It cannot know yet who is alive, and asks the node that the session's id names; it does not wait for ever where
+    the backplane takes the question and nobody answers."""
+    async with RealtimeNode({"HEARTBEAT_SECONDS": 0.5}) as young:
+        node = runtime().node
+        assert node is not None
+        gone = young.layer.backplane()
+        await gone.open(node_channel("n9-abcdef"), Silent())
+        sid = session_id("n9-abcdef", "127.0.0.1:1", "A" * 22)
+        asking = asyncio.create_task(request("GET", sid).get_response(timeout=10))
+        while not len(node.streams):
+            assert not asking.done()
+            await asyncio.sleep(0)
+        response = await asking
+        assert (response["status"], response["body"]) == (400, b'{"code":1,"message":"Session ID unknown"}')
+        await gone.close()
