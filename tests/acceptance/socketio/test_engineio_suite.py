@@ -1,4 +1,7 @@
-"""What the Engine.IO project's own suite for version 4 asks of a server, case by case."""
+"""What the Engine.IO project's own suite for version 4 asks of a server, case by case.
+
+The suite of Socket.IO asks some of the same first, of its own path: the cases with a `path` are asked of both.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,22 @@ from tests.acceptance.socketio.conftest import NewPolling, NewSocket
 from tests.acceptance.socketio.peer import DEADLINE_SECONDS, Polling, Socket
 from tests.support.cluster import DaphneNode
 
-PATH = "/engine.io/"
+ENGINE, SOCKET_IO = "/engine.io/", "/socket.io/"
 HANDSHAKE = {"pingInterval": 300, "pingTimeout": 200, "maxPayload": 1_000_000}
 
 
-def url(node: DaphneNode) -> str:
-    return node.http_url + PATH
+@pytest.fixture(params=[ENGINE, SOCKET_IO])
+def path(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-async def status(node: DaphneNode, method: str, **query: str) -> int:
+def url(node: DaphneNode, path: str = ENGINE) -> str:
+    return node.http_url + path
+
+
+async def status(url: str, method: str, **query: str) -> int:
     async with httpx.AsyncClient(timeout=DEADLINE_SECONDS) as http:
-        return (await http.request(method, url(node), params=query)).status_code
+        return (await http.request(method, url, params=query)).status_code
 
 
 async def assert_over(session: Polling) -> None:
@@ -32,10 +40,10 @@ async def assert_over(session: Polling) -> None:
 # -- handshake -------------------------------------------------------------------------------------------------------
 
 
-async def test_polling_opens_a_session(strict: DaphneNode) -> None:
+async def test_polling_opens_a_session(strict: DaphneNode, path: str) -> None:
     """The answer is an open packet with an id, the times, the payload limit, and WebSocket as the upgrade."""
     async with httpx.AsyncClient(timeout=DEADLINE_SECONDS) as http:
-        response = await http.get(url(strict), params={"EIO": "4", "transport": "polling"})
+        response = await http.get(url(strict, path), params={"EIO": "4", "transport": "polling"})
     assert response.status_code == 200
     assert response.text[0] == "0"
     handshake = json.loads(response.text[1:])
@@ -44,47 +52,47 @@ async def test_polling_opens_a_session(strict: DaphneNode) -> None:
 
 
 @pytest.mark.parametrize("query", [{}, {"EIO": "abc"}])
-async def test_polling_refuses_another_version(strict: DaphneNode, query: dict[str, str]) -> None:
+async def test_polling_refuses_another_version(strict: DaphneNode, path: str, query: dict[str, str]) -> None:
     """Missing or not 4."""
-    assert await status(strict, "GET", transport="polling", **query) == 400
+    assert await status(url(strict, path), "GET", transport="polling", **query) == 400
 
 
 @pytest.mark.parametrize("query", [{}, {"transport": "abc"}])
-async def test_polling_refuses_an_unknown_transport(strict: DaphneNode, query: dict[str, str]) -> None:
+async def test_polling_refuses_an_unknown_transport(strict: DaphneNode, path: str, query: dict[str, str]) -> None:
     """Missing or of another name."""
-    assert await status(strict, "GET", EIO="4", **query) == 400
+    assert await status(url(strict, path), "GET", EIO="4", **query) == 400
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_polling_opens_with_get_only(strict: DaphneNode, method: str) -> None:
+async def test_polling_opens_with_get_only(strict: DaphneNode, path: str, method: str) -> None:
     """Other methods open nothing."""
-    assert await status(strict, method, EIO="4", transport="polling") == 400
+    assert await status(url(strict, path), method, EIO="4", transport="polling") == 400
 
 
-async def test_a_websocket_opens_a_session(strict: DaphneNode, socket: NewSocket) -> None:
+async def test_a_websocket_opens_a_session(strict: DaphneNode, path: str, socket: NewSocket) -> None:
     """The first message is the open packet, with nothing to upgrade to."""
-    handshake = await (await socket(url(strict))).handshake()
+    handshake = await (await socket(url(strict, path))).handshake()
     assert isinstance(handshake.pop("sid"), str)
     assert handshake == {**HANDSHAKE, "upgrades": []}
 
 
 @pytest.mark.parametrize("query", ["transport=websocket", "EIO=abc&transport=websocket"])
-async def test_a_websocket_of_another_version_is_refused(strict: DaphneNode, query: str) -> None:
+async def test_a_websocket_of_another_version_is_refused(strict: DaphneNode, path: str, query: str) -> None:
     """Missing or not 4."""
-    await assert_refused(strict, query)
+    await assert_refused(url(strict, path), query)
 
 
 @pytest.mark.parametrize("query", ["EIO=4", "EIO=4&transport=abc"])
-async def test_a_websocket_of_an_unknown_transport_is_refused(strict: DaphneNode, query: str) -> None:
+async def test_a_websocket_of_an_unknown_transport_is_refused(strict: DaphneNode, path: str, query: str) -> None:
     """Missing or of another name."""
-    await assert_refused(strict, query)
+    await assert_refused(url(strict, path), query)
 
 
-async def assert_refused(node: DaphneNode, query: str) -> None:
+async def assert_refused(url: str, query: str) -> None:
     from websockets.asyncio.client import connect
 
     with pytest.raises(InvalidStatus):
-        await connect(f"{url(node).replace('http', 'ws', 1)}?{query}", proxy=None)
+        await connect(f"{url.replace('http', 'ws', 1)}?{query}", proxy=None)
 
 
 # -- messages --------------------------------------------------------------------------------------------------------
@@ -142,51 +150,53 @@ async def test_a_websocket_ends_with_a_message_that_is_no_packet(patient: Daphne
 # -- heartbeat -------------------------------------------------------------------------------------------------------
 
 
-async def test_polling_is_pinged(patient: DaphneNode, polling: NewPolling) -> None:
+async def test_polling_is_pinged(patient: DaphneNode, path: str, polling: NewPolling) -> None:
     """Again and again, each time after the answer."""
-    session = await polling(url(patient))
+    session = await polling(url(patient, path))
     for _ in range(3):
         assert await session.said() == "2"
         await session.say("3")
 
 
-async def test_polling_ends_without_a_pong(strict: DaphneNode, polling: NewPolling, socket: NewSocket) -> None:
+async def test_polling_ends_without_a_pong(
+    strict: DaphneNode, path: str, polling: NewPolling, socket: NewSocket
+) -> None:
     """A session that began later and ended for the same reason proves that the time is over."""
-    session = await polling(url(strict))
-    later = await socket(url(strict))
+    session = await polling(url(strict, path))
+    later = await socket(url(strict, path))
     assert await later.ended() == 1001
     await assert_over(session)
 
 
-async def test_a_websocket_is_pinged(patient: DaphneNode, socket: NewSocket) -> None:
+async def test_a_websocket_is_pinged(patient: DaphneNode, path: str, socket: NewSocket) -> None:
     """Again and again, each time after the answer."""
-    client = await socket(url(patient))
+    client = await socket(url(patient, path))
     await client.handshake()
     for _ in range(3):
         assert await client.packet() == "2"
         await client.send("3")
 
 
-async def test_a_websocket_ends_without_a_pong(strict: DaphneNode, socket: NewSocket) -> None:
+async def test_a_websocket_ends_without_a_pong(strict: DaphneNode, path: str, socket: NewSocket) -> None:
     """The server closes it."""
-    assert await (await socket(url(strict))).ended() == 1001
+    assert await (await socket(url(strict, path))).ended() == 1001
 
 
 # -- close -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_close_packet_ends_polling(patient: DaphneNode, polling: NewPolling) -> None:
+async def test_a_close_packet_ends_polling(patient: DaphneNode, path: str, polling: NewPolling) -> None:
     """A poll that waits is answered with a noop packet, and the session is over."""
-    session = await (await polling(url(patient))).quiet()
+    session = await (await polling(url(patient, path))).quiet()
     poll = await session.begin_poll()
     assert (await session.post("1")).status_code == 200
     assert await poll == (200, "6")
     await assert_over(session)
 
 
-async def test_a_close_packet_ends_a_websocket(patient: DaphneNode, socket: NewSocket) -> None:
+async def test_a_close_packet_ends_a_websocket(patient: DaphneNode, path: str, socket: NewSocket) -> None:
     """The server closes it."""
-    client = await socket(url(patient))
+    client = await socket(url(patient, path))
     await client.handshake()
     await client.send("1")
     assert await client.ended() == 1000

@@ -1,6 +1,6 @@
 """What the Socket.IO project's own suite for version 5 asks of a server, case by case.
 
-Its first half asks the same of `/socket.io/` as that of Engine.IO does.
+Its first half asks the same of `/socket.io/` as that of Engine.IO does: what is alike is in `test_engineio_suite.py`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ import asyncio
 import json
 from typing import Any
 
-import httpx
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -18,16 +17,10 @@ from tests.acceptance.socketio.peer import DEADLINE_SECONDS, Polling, Socket
 from tests.support.cluster import DaphneNode
 
 PATH = "/socket.io/"
-HANDSHAKE = {"pingInterval": 300, "pingTimeout": 200, "maxPayload": 1_000_000}
 
 
 def url(node: DaphneNode) -> str:
     return node.http_url + PATH
-
-
-async def status(node: DaphneNode, method: str, **query: str) -> int:
-    async with httpx.AsyncClient(timeout=DEADLINE_SECONDS) as http:
-        return (await http.request(method, url(node), params=query)).status_code
 
 
 async def assert_over(session: Polling) -> None:
@@ -35,95 +28,6 @@ async def assert_over(session: Polling) -> None:
 
 
 # -- what it asks of Engine.IO ---------------------------------------------------------------------------------------
-
-
-async def test_polling_opens_a_session(strict: DaphneNode, polling: NewPolling) -> None:
-    """With an id, the times, the payload limit, and WebSocket as the upgrade."""
-    handshake = dict((await polling(url(strict))).handshake)
-    assert isinstance(handshake.pop("sid"), str)
-    assert handshake == {**HANDSHAKE, "upgrades": ["websocket"]}
-
-
-@pytest.mark.parametrize("query", [{}, {"EIO": "abc"}])
-async def test_polling_refuses_another_version(strict: DaphneNode, query: dict[str, str]) -> None:
-    """Missing or not 4."""
-    assert await status(strict, "GET", transport="polling", **query) == 400
-
-
-@pytest.mark.parametrize("query", [{}, {"transport": "abc"}])
-async def test_polling_refuses_an_unknown_transport(strict: DaphneNode, query: dict[str, str]) -> None:
-    """Missing or of another name."""
-    assert await status(strict, "GET", EIO="4", **query) == 400
-
-
-@pytest.mark.parametrize("method", ["POST", "PUT"])
-async def test_polling_opens_with_get_only(strict: DaphneNode, method: str) -> None:
-    """Other methods open nothing."""
-    assert await status(strict, method, EIO="4", transport="polling") == 400
-
-
-async def test_a_websocket_opens_a_session(strict: DaphneNode, socket: NewSocket) -> None:
-    """With nothing to upgrade to."""
-    handshake = await (await socket(url(strict))).handshake()
-    assert isinstance(handshake.pop("sid"), str)
-    assert handshake == {**HANDSHAKE, "upgrades": []}
-
-
-@pytest.mark.parametrize(
-    "query", ["transport=websocket", "EIO=abc&transport=websocket", "EIO=4", "EIO=4&transport=abc"]
-)
-async def test_a_websocket_of_another_version_or_transport_is_refused(strict: DaphneNode, query: str) -> None:
-    """The handshake fails."""
-    from websockets.asyncio.client import connect
-
-    with pytest.raises(InvalidStatus):
-        await connect(f"{url(strict).replace('http', 'ws', 1)}?{query}", proxy=None)
-
-
-async def test_polling_is_pinged(patient: DaphneNode, polling: NewPolling) -> None:
-    """Again and again, each time after the answer."""
-    session = await polling(url(patient))
-    for _ in range(3):
-        assert await session.said() == "2"
-        await session.say("3")
-
-
-async def test_polling_ends_without_a_pong(strict: DaphneNode, polling: NewPolling, socket: NewSocket) -> None:
-    """A session that began later and ended for the same reason proves that the time is over."""
-    session = await polling(url(strict))
-    assert await (await socket(url(strict))).ended() == 1001
-    await assert_over(session)
-
-
-async def test_a_websocket_is_pinged(patient: DaphneNode, socket: NewSocket) -> None:
-    """Again and again, each time after the answer."""
-    client = await socket(url(patient))
-    await client.handshake()
-    for _ in range(3):
-        assert await client.packet() == "2"
-        await client.send("3")
-
-
-async def test_a_websocket_ends_without_a_pong(strict: DaphneNode, socket: NewSocket) -> None:
-    """The server closes it."""
-    assert await (await socket(url(strict))).ended() == 1001
-
-
-async def test_a_close_packet_ends_polling(patient: DaphneNode, polling: NewPolling) -> None:
-    """A poll that waits is answered with a noop packet."""
-    session = await (await polling(url(patient))).quiet()
-    poll = await session.begin_poll()
-    assert (await session.post("1")).status_code == 200
-    assert await poll == (200, "6")
-    await assert_over(session)
-
-
-async def test_a_close_packet_ends_a_websocket(patient: DaphneNode, socket: NewSocket) -> None:
-    """The server closes it."""
-    client = await socket(url(patient))
-    await client.handshake()
-    await client.send("1")
-    assert await client.ended() == 1000
 
 
 async def test_polling_is_upgraded_to_a_websocket(patient: DaphneNode, polling: NewPolling, socket: NewSocket) -> None:
