@@ -13,5 +13,5 @@ from realtime.server.daphne_hooks import DaphneHooks
 def test_a_port_that_is_closed_has_no_address() -> None:
     """While the node ends somebody may still ask, as its own health check does."""
     hooks = DaphneHooks(cast(Any, None))
-    hooks._ports.append(Port(0, Factory(), reactor=cast(Any, object())))
+    hooks._ports.append(Port(0, cast(Any, Factory()), reactor=cast(Any, object())))
     assert hooks._find_address() is None
