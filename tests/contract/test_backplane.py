@@ -13,6 +13,7 @@ import pytest
 
 from realtime.exceptions import BackplaneUnavailable
 from tests.contract.kinds import KINDS, Cluster, node_channel
+from tests.contract.recorder import Recorder
 from tests.support.servers import RedisServer
 
 
@@ -162,6 +163,26 @@ async def test_encrypted_messages_arrive(cluster: Cluster) -> None:
     await receiver.subscribe([group])
     await publisher.publish(group, envelope("secret"))
     await recorder.until_envelope(envelope("secret"))
+
+
+async def test_nobody_reads_encrypted_messages_without_the_key(cluster: Cluster) -> None:
+    """What reaches a node that has no key, by a group or by its own name, has neither the text nor the form of what was
+    said; and what it says is not heard by those that have one."""
+    if not cluster.kind.is_ours or not cluster.kind.servers:
+        pytest.skip("nothing leaves the process, or it is not ours")
+    speaker, heard = await cluster.node(cluster.layer(symmetric_encryption_keys=["a key"]))
+    eavesdropper, overheard, channel = cluster.backplane(), Recorder(), node_channel()
+    await eavesdropper.open(channel, overheard)
+    [group] = groups(1)
+    for node in (eavesdropper, speaker):
+        await node.subscribe([group])
+    await speaker.publish(group, envelope("secret"))
+    await speaker.publish_to(channel, envelope("secret"))
+    await overheard.until_count(2)
+    assert not [each for each in overheard.envelopes if b"secret" in each or each.startswith(b"{")]
+    await eavesdropper.publish(group, envelope("plain"))
+    await heard.until(lambda: heard.dropped_count == 1)
+    assert heard.envelopes == [envelope("secret")]
 
 
 async def test_other_peoples_consumers_are_undisturbed(cluster: Cluster) -> None:
