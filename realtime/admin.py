@@ -36,7 +36,7 @@ COUNTED_MAX = 10_000
 OTHERS_MAX = 20
 """Other connections of the same client, on a connection's page."""
 
-_IS_CROWD = "realtime_is_crowd"
+_COUNT = "realtime_count"
 _LAST_CHARACTER = "\U0010ffff"
 _SEARCHED = ("id", "user_label", "remote_address")
 _Lookups = list[tuple[str, str]]
@@ -302,21 +302,25 @@ class ConnectionAdmin(ReadOnlyAdmin):
         rows = Connection.objects.using(queryset.db).order_by()
         beginnings = _beginnings(queryset.db, term)
         found = [list(rows.filter(begins).values_list("id", flat=True)[:COUNTED_MAX]) for begins in beginnings]
-        if any(len(ids) == COUNTED_MAX for ids in found):
+        is_crowd = any(len(ids) == COUNTED_MAX for ids in found)
+        ids = set().union(*found)
+        if not set(request.GET) - {"q", "p", "o"}:  # no filter takes any of them away
+            setattr(request, _COUNT, min(len(ids), COUNTED_MAX))
+        if is_crowd:
             # So many that the newest are soon found by looking at one after another; sorting them all takes seconds.
-            setattr(request, _IS_CROWD, not set(request.GET) - {"q", "p", "o"})
             searched = queryset.alias(
                 **{f"_{name}": Concat(name, Value("")) for name in _SEARCHED}
             )  # hides the indexes
             return searched.filter(_any(Q(**{f"_{name}__startswith": term}) for name in _SEARCHED)), False
         # The ids themselves: of conditions joined by OR, or a union of them, PostgreSQL makes a look at every row.
-        return queryset.filter(id__in=set().union(*found)), False
+        return queryset.filter(id__in=ids), False
 
     def get_paginator(self, request: HttpRequest, queryset: Any, per_page: int, *args: Any, **options: Any) -> Any:
-        """What a search has found to be more than is counted is not counted again: that would look at every row."""
+        """What a search has counted is not counted again: of a crowd that would look at every row."""
         paginator = super().get_paginator(request, queryset, per_page, *args, **options)
-        if getattr(request, _IS_CROWD, False):
-            paginator.count = COUNTED_MAX
+        count = getattr(request, _COUNT, None)
+        if count is not None:
+            paginator.count = count
         return paginator
 
 

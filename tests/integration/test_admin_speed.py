@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import time
@@ -124,7 +125,9 @@ def test_a_page_is_quick(filled: str, page: str) -> None:
         assert client.get(f"/admin/{PAGES[page]}").status_code == 200
     count = len(queries)  # the next request forgets them
     assert 0 < count <= 12, json.dumps([query["sql"][:200] for query in queries], indent=1)
+    gc.freeze()  # what the whole suite holds is no part of a server, and is not to be looked at by its collections
     took = sorted(_seconds(client, f"/admin/{PAGES[page]}") for _ in range(TIMES))
+    gc.unfreeze()
     median, p95 = took[TIMES // 2] * 1000, took[-2] * 1000
     print(f"{filled} {page}: median {median:.0f} ms, p95 {p95:.0f} ms, {count} queries")
     assert took[-2] < LIMIT_SECONDS
