@@ -20,7 +20,7 @@ from realtime.layers.kafka_address import Options, parse_hosts
 from realtime.layers.library import needed
 from realtime.layers.linked_layer import LinkedLayer
 
-with needed("aiokafka", by="Kafka", requirements="requirements-kafka.txt"):
+with needed("aiokafka", by="Kafka", extra="kafka"):
     from realtime.layers.kafka_backplane import KafkaBackplane
     from realtime.layers.kafka_loop import KafkaLoop
 

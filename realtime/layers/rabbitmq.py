@@ -19,7 +19,7 @@ from realtime.layers.library import needed
 from realtime.layers.linked_layer import LayerOptions, LinkedLayer
 from realtime.layers.rabbitmq_addresses import parse_urls
 
-with needed("pamqp", by="RabbitMQ", requirements="requirements-rabbitmq.txt"):
+with needed("pamqp", by="RabbitMQ", extra="rabbitmq"):
     from realtime.layers.rabbitmq_loop import RabbitLoop
     from realtime.layers.rabbitmq_subscriber import QueueBounds
 
