@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks import report
-from benchmarks.peer import MAKERS, Peer
+from benchmarks.peer import MAKERS, ON_REQUEST, Peer
 from benchmarks.runner import Bench, Row
 from benchmarks.scenario import SCENARIOS, Scenario
 from benchmarks.toolchain import Missing, compile_programs
@@ -82,7 +82,8 @@ def run(options: argparse.Namespace, directory: Path) -> int:
 def find_peers(options: argparse.Namespace) -> list[Peer]:
     """The peers that were asked for and that this machine can run; a line for each of the others."""
     peers = []
-    for name in options.peer or (QUICK_PEERS if options.quick else MAKERS):
+    usual = QUICK_PEERS if options.quick else [name for name in MAKERS if name not in ON_REQUEST]
+    for name in options.peer or usual:
         try:
             peers.append(MAKERS[name]())
         except Missing as error:

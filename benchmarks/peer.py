@@ -17,6 +17,7 @@ import jwt
 from benchmarks.toolchain import HERE, LIMIT, Missing, install_node_packages, install_python_peer
 
 CHECKOUT = HERE.parent
+DAPHNE = (sys.executable, "-m", "daphne")
 SECRET_KEY = secrets.token_hex(32)  # of our nodes in this run; signs the token
 
 
@@ -65,13 +66,12 @@ def limit() -> Peer:
 
 
 def ours(server: str = "daphne") -> Peer:
-    daphne = [sys.executable, "-m", "daphne"]
     uvicorn = [sys.executable, "-m", "uvicorn", "--ws-per-message-deflate", "false", "--log-level", "warning"]
     return Peer(
         name="ours" if server == "daphne" else f"ours-{server}",
         title=f"**ours** on {server}",
         command=lambda site: (
-            [*daphne, "-p", str(site.port), "config.asgi:application"]
+            [*DAPHNE, "-p", str(site.port), "config.asgi:application"]
             if server == "daphne"
             else [*uvicorn, "--port", str(site.port), "config.asgi:application"]
         ),
@@ -91,6 +91,16 @@ def ours_socketio() -> Peer:
         dialect="socketio",
         path="/socket.io/?EIO=4&transport=websocket",
         token="",
+    )
+
+
+def ours_uncounted() -> Peer:
+    """Our node without its metrics."""
+    return replace(
+        ours(),
+        name="ours-uncounted",
+        title="**ours** without metrics, daphne",
+        command=lambda site: [*DAPHNE, "-p", str(site.port), "benchmarks.peers.uncounted:application"],
     )
 
 
@@ -152,6 +162,7 @@ MAKERS: Mapping[str, Callable[[], Peer]] = {
     "ours": ours,
     "ours-uvicorn": lambda: ours("uvicorn"),
     "ours-socketio": ours_socketio,
+    "ours-uncounted": ours_uncounted,
     "limit": limit,
     "node-ws": node_ws,
     "socketio": socketio,
@@ -160,6 +171,9 @@ MAKERS: Mapping[str, Callable[[], Peer]] = {
     "stock-core": lambda: stock("core"),
     "stock-none": lambda: stock("none"),
 }
+
+ON_REQUEST = frozenset({"ours-uncounted"})
+"""Not in the tables."""
 
 
 def working_directory(peer: Peer) -> Path:
