@@ -10,7 +10,7 @@ from tests.acceptance.conftest import Connect
 from tests.acceptance.nodes import eventually
 from tests.support.cluster import Cluster, DaphneNode, http_status
 
-FAST_SECONDS = 1.8  # an answer that waits for no time-out, of which the shortest is 1.9 s
+FAST_SECONDS = 1.0  # an answer that waits for no time-out, on a busy machine
 ONE_MISSED = [{"type": "missed", "rooms": None}]
 
 

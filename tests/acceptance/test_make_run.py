@@ -84,7 +84,7 @@ class MakeRun:
     def assert_nothing_is_left(self) -> None:
         """No process that it has started lives on; those that the kernel ends get a moment."""
         assert self.descendants
-        _, alive = psutil.wait_procs(self.descendants, timeout=20)
+        _, alive = psutil.wait_procs(self.descendants, timeout=5)
         assert not alive, alive
         for port in (self.port, self.internal_port, self.node_port):
             assert not accepts(port)

@@ -22,7 +22,6 @@ CROWD = 1_000
 LISTED_MAX = 1_000
 INTERVAL_SECONDS = 0.1  # changes of a room are gathered for that long
 ASK_SECONDS = 2.0
-BUSY_SECONDS = 3.0  # what a busy machine may add
 QUICK = {"REALTIME_HEARTBEAT_SECONDS": "0.5", "REALTIME_NODE_TIMEOUT_SECONDS": "2"}
 
 
@@ -233,7 +232,7 @@ async def test_a_silent_node_is_named(start_cluster: StartCluster, connect: Conn
     try:
         began = time.monotonic()
         reply = await watcher.do("join", room="room", members=True)
-        assert ASK_SECONDS * 0.9 < time.monotonic() - began < ASK_SECONDS + BUSY_SECONDS
+        assert ASK_SECONDS * 0.9 < time.monotonic() - began < ASK_SECONDS + 1
         assert reply == {"type": "joined", "room": "room", "members": [info(watcher)], "partial": [asleep.node]}
     finally:
         frozen.resume()

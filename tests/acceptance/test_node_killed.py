@@ -13,7 +13,6 @@ from tests.conftest import StartCluster
 from tests.support.cluster import Cluster
 
 RECEIPT_SECONDS = 2.0
-BUSY_SECONDS = 3.0  # what a busy machine may add
 
 
 async def test_a_node_is_killed_under_traffic(cluster: Cluster, connect: Connect, rng: random.Random) -> None:
@@ -71,7 +70,7 @@ async def test_a_frozen_node_delivers_when_it_wakes(start_cluster: StartCluster,
     try:
         began = time.monotonic()
         assert (await here.ask("private", to=frozen.id, data="wake up"))["code"] == "unknown_recipient"
-        assert RECEIPT_SECONDS * 0.9 < time.monotonic() - began < RECEIPT_SECONDS + BUSY_SECONDS
+        assert RECEIPT_SECONDS * 0.9 < time.monotonic() - began < RECEIPT_SECONDS + 1
         for number in range(100):
             await here.do("room", room="room", data=number, echo=True)
         assert [push["data"] for push in await here.collect("room", 100)] == list(range(100))
@@ -97,7 +96,7 @@ async def test_silence_is_death_and_a_word_is_life(start_cluster: StartCluster, 
         await eventually(lambda: metric(judge, "realtime_nodes_died_total") == 1, "the silent node is taken for dead")
         began = time.monotonic()
         assert (await here.ask("private", to=frozen.id, data="gone?"))["code"] == "unknown_recipient"
-        assert time.monotonic() - began < RECEIPT_SECONDS * 0.9
+        assert time.monotonic() - began < RECEIPT_SECONDS / 2
     finally:
         silent.resume()
     await acquainted(cluster)

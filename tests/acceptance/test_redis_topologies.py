@@ -18,7 +18,7 @@ from tests.support.servers import RedisServer
 SENTINELS = 3
 QUORUM = 2
 NOTICE_MS = 1_000  # silence after which a Sentinel takes the master for gone
-FAILOVER_SECONDS = 90.0  # three on an idle machine; a Sentinel that did not get the processor waits for 30 s
+FAILOVER_SECONDS = 30.0
 ROOMS = 30  # with two shards, each has none of them once in 500 million runs
 
 

@@ -72,8 +72,8 @@ async def test_a_draining_node_and_a_second_signal(
     await client.expect("broadcast")
     began = time.monotonic()
     os.kill(node.pid, number)
-    assert await ended(node) == 128 + number
-    assert time.monotonic() - began < 10  # of the 60 s that it would have waited
+    assert await ended(node, 2) == 128 + number
+    assert time.monotonic() - began < 1
 
 
 async def test_the_deadline_ends_a_node_that_cannot_drain(start_cluster: StartCluster, connect: Connect) -> None:
@@ -84,7 +84,7 @@ async def test_the_deadline_ends_a_node_that_cannot_drain(start_cluster: StartCl
     began = time.monotonic()
     node.terminate()
     assert await ended(node) == 1
-    assert 0.9 < time.monotonic() - began < 10  # of the 60 s that it would have waited
+    assert 0.9 < time.monotonic() - began < 2.5
 
 
 async def test_the_others_are_told_at_once(start_cluster: StartCluster, connect: Connect) -> None:
@@ -153,7 +153,7 @@ async def test_a_client_that_never_answers_is_not_waited_for(start_cluster: Star
         node.terminate()
         assert await polite.closed(2) == RESTART
         assert await ended(node) == 0
-        assert time.monotonic() - began < 15  # of 30
+        assert time.monotonic() - began < 8
     finally:
         for each in mute:
             each.close()

@@ -55,7 +55,7 @@ async def test_subscribing_needs_no_broker(cluster: Cluster, kafka_server: Kafka
     """While the broker hangs a node subscribes at once; what is published later arrives all the same."""
     node, recorder = await cluster.node()
     kafka_server.pause()
-    async with asyncio.timeout(5):  # it does not wait at all: a broker that hangs is no reason to end this
+    async with asyncio.timeout(1):
         await node.subscribe(["rt.r.x"])
     kafka_server.resume()
     while True:
@@ -80,7 +80,7 @@ async def test_a_silent_broker_is_noticed_and_nothing_is_lost(
     await recorder.until_event("interrupted")
     kafka_server.resume()
     await recorder.until_event("resumed")
-    assert set(recorder.groups) == {frozenset()}  # a slow machine may have it interrupted twice
+    assert recorder.groups == [frozenset()]
     assert node.stats.missed == 0
 
 

@@ -88,7 +88,7 @@ async def test_a_sleeping_node_is_woken_from_another_thread() -> None:
     message = {"type": "rt.envelope", "text": "{}"}
     timer = threading.Timer(0.1, lambda: asyncio.run(layer.send("rt.node.a", message)))
     timer.start()
-    await recorder.until_envelope(b"{}", seconds=10)  # a loop that nobody wakes sleeps for as long as that
+    await recorder.until_envelope(b"{}", seconds=1)
     timer.join()
     await node.close()
 

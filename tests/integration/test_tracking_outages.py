@@ -48,7 +48,7 @@ def test_rows_wait_while_the_database_is_locked(sqlite_file: Path, caplog: pytes
 
     assert subject.lost == 0
     assert Connection.objects.count() == 200
-    assert slowest < patience / 2  # the thread waited for longer than that, beside the loop
+    assert slowest < 0.1  # the thread waited for far longer than that at every try, beside the loop
     events = [record.getMessage().split()[0] for record in caplog.records]
     assert events == ["tracking_unavailable", "tracking_restored"]
 

@@ -18,7 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 # The kernel ties a child to the thread that started it, so all are started by one that lasts as long as the
 # run.
 _starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
-START_SECONDS = 60.0  # five on an idle machine, with some that start at the same time
+START_SECONDS = 20.0
 
 
 class ProcessFailed(AssertionError):
@@ -71,7 +71,7 @@ class ServerProcess:
         """SIGKILL, as a crash would; returns when it is gone."""
         if self.is_running:
             self._started().kill()
-            self._started().wait(30)
+            self._started().wait(10)
         if self.process is not None:
             kill_group(self.process.pid)
 

@@ -27,7 +27,7 @@ import pytest
 from devtools.ports import free_port
 from tests.support.processes import stands_still
 
-START_SECONDS = 30.0
+START_SECONDS = 10.0
 STOP_SECONDS = 5.0
 PR_SET_PDEATHSIG = 1
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -17,7 +16,6 @@ from tests.support.cluster import Cluster, DaphneNode
 from tests.support.servers import RedisServer
 
 STALL_SECONDS = 0.05
-NOISE = 4  # what the kernel counts of a slice is that much more, now and then, where others use the same processor
 WITHIN_SECONDS = 60.0
 SIZES = [pytest.param(3_000), pytest.param(10_000, marks=pytest.mark.slow)]
 
@@ -55,13 +53,13 @@ def big_room(redis_server: RedisServer, request: pytest.FixtureRequest) -> Itera
 
 @pytest.mark.parametrize(
     ("rounds", "at_once", "size"),
-    [(20, 1, 40), (5, 64, 40), (3, 100, 1_200), (3, 1, 120_000)],
+    [(20, 1, 40), (5, 64, 40), (3, 100, 1_200), (2, 1, 120_000)],
     ids=["one small", "64 small", "a full batch", "one large"],
 )
 def test_nobody_waits_for_a_big_room(
     big_room: BigRoom, new_peer: NewPeer, rounds: int, at_once: int, size: int
 ) -> None:
-    """While messages go to thousands the loop's thread is not busy for 50 ms without serving others, and everything
+    """While messages go to thousands the loop's thread is never busy for 50 ms without serving others, and everything
     arrives."""
     publisher = new_peer(big_room.node)
     publisher.do("join", room="big")
@@ -70,18 +68,14 @@ def test_nobody_waits_for_a_big_room(
     ask: Callable[[], dict[str, float]] = lambda: json.loads(stall.send(command("?")).payload())  # noqa: E731
     ask()
     pings: list[float] = []
-    longest: list[dict[str, float]] = []  # of each round
     for _ in range(rounds):
         wanted += big_room.publish(publisher, at_once, size)
         pings.append(ping(other))
         big_room.crowd.wait_received(wanted, "everything for everybody", WITHIN_SECONDS)
-        longest.append(ask())
+    worst = ask()
     assert big_room.crowd.received_bytes == wanted
-    cpu, clock = ([each[by] for each in longest] for by in ("cpu", "clock"))
     print(
-        f"{big_room.crowd.count} members: longest slice {statistics.median(cpu) * 1000:.1f} ms of CPU in most rounds,"
-        f" {max(cpu) * 1000:.1f} in one, {max(clock) * 1000:.1f} ms by the clock;"
-        f" slowest ping {max(pings) * 1000:.1f} ms"
+        f"{big_room.crowd.count} members: longest slice {worst['cpu'] * 1000:.1f} ms of CPU, "
+        f"{worst['clock'] * 1000:.1f} ms by the clock; slowest ping {max(pings) * 1000:.1f} ms"
     )
-    assert statistics.median(cpu) < STALL_SECONDS
-    assert max(cpu) < STALL_SECONDS * NOISE
+    assert worst["cpu"] < STALL_SECONDS

@@ -23,7 +23,7 @@ def test_who_says_goodbye_is_answered(engine: DaphneNode, new_peer: NewPeer, pat
     peer.send(close(1000, "bye"))
     assert peer.closed()[0] == 1000
     assert peer.rest() == []
-    assert time.monotonic() - began < 1.8  # of the two that who does not answer is given
+    assert time.monotonic() - began < 1
 
 
 def test_who_hangs_up_is_gone(engine: DaphneNode, new_peer: NewPeer) -> None:
@@ -34,9 +34,9 @@ def test_who_hangs_up_is_gone(engine: DaphneNode, new_peer: NewPeer) -> None:
     cut.abort()
     half.socket.shutdown(1)
     assert half.rest() == []
-    engine.wait_until(lambda: metric(engine, "websocket_connected_clients") == before, "rid of both", 10)
+    engine.wait_until(lambda: metric(engine, "websocket_connected_clients") == before, "rid of both", 5)
     closed = f"connection_closed id={half.id} user=None code=1006"
-    engine.wait_until(lambda: closed in engine.log, "saying so")
+    engine.wait_until(lambda: closed in engine.log, "saying so", 5)
 
 
 def test_who_sends_a_close_and_never_reads(engine: DaphneNode, new_wire: NewWire) -> None:
@@ -49,7 +49,7 @@ def test_who_sends_a_close_and_never_reads(engine: DaphneNode, new_wire: NewWire
     began = time.monotonic()
     mute.send(close())
     ended = f"connection_closed id={mute.peer.id} "
-    pump([mute, other], lambda: ended in engine.log, "the end of the mute one", LINGER_SECONDS + 15)
+    pump([mute, other], lambda: ended in engine.log, "the end of the mute one", LINGER_SECONDS + 3)
     assert time.monotonic() - began > LINGER_SECONDS - 1
     mute.appetite = None
     pump([mute], lambda: mute.has_ended, "a cut connection")

@@ -258,7 +258,7 @@ def test_a_slow_consumer_is_closed(start_node: StartNode, loop: str) -> None:
         assert bytes(frames[-1].data) == b"\x0f\xa8Slow consumer"
         assert len(frames) < 200
         closed = [f"connection_closed id={peer.id} user=None code=4008" for peer in (late, mute)]
-        node.wait_until(lambda: all(line in node.log for line in closed), "rid of both")
+        node.wait_until(lambda: all(line in node.log for line in closed), "rid of both", 6)
         assert "ERROR" not in node.log
 
 

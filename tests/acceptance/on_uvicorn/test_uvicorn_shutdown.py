@@ -42,7 +42,7 @@ async def test_a_signal_ends_a_node_cleanly(
     os.kill(node.pid, number)
     assert {await client.closed() for client in clients} == {RESTART}
     assert await ended(node) == 0
-    assert time.monotonic() - began < 15  # of 30
+    assert time.monotonic() - began < 8
     assert "Traceback" not in node.log
     assert "ERROR" not in node.log
     assert node.log.count("draining node=") == 1
@@ -95,8 +95,8 @@ async def test_a_draining_node_and_a_second_signal(
     assert "ERROR" not in node.log
     began = time.monotonic()
     os.kill(node.pid, number)
-    assert await ended(node) == 128 + number
-    assert time.monotonic() - began < 10  # of the 60 s that it would have waited
+    assert await ended(node, 2) == 128 + number
+    assert time.monotonic() - began < 1
 
 
 async def test_the_deadline_ends_a_node_that_cannot_drain(start_node: StartNode, connect: Connect) -> None:
@@ -107,7 +107,7 @@ async def test_the_deadline_ends_a_node_that_cannot_drain(start_node: StartNode,
     began = time.monotonic()
     node.terminate()
     assert await ended(node) == 1
-    assert 0.9 < time.monotonic() - began < 10  # of the 60 s that it would have waited
+    assert 0.9 < time.monotonic() - began < 2.5
 
 
 async def test_an_end_without_a_signal(start_node: StartNode, connect: Connect) -> None:

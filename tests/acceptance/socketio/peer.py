@@ -29,7 +29,7 @@ class Polling:
     @classmethod
     async def open(cls, url: str, **options: Any) -> Self:
         limits = httpx.Limits(max_keepalive_connections=0)
-        polling = cls(url, httpx.AsyncClient(**{"timeout": DEADLINE_SECONDS, "limits": limits, **options}))
+        polling = cls(url, httpx.AsyncClient(timeout=DEADLINE_SECONDS, limits=limits, **options))
         response = await polling.http.get(url, params={"EIO": "4", "transport": "polling"})
         assert response.status_code == 200, response.text
         assert response.text.startswith("0"), response.text
