@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -100,23 +101,30 @@ async def _keep_up_to_date(
     """Until the page goes or must go: then with that code."""
     sent, looks = "", 0
     while not gone.done():
-        looks += 1
+        # Also in the first round: the session may have ended between the first question and the guest's listening.
         if looks % LOOKS_PER_PERMISSION == 0 and await _who_may_see(page.key, page.fragment) != page.user:
             return FORBIDDEN
+        looks += 1
         if not page.node.is_accepting:
             return TRY_AGAIN_LATER
-        rendering = asyncio.ensure_future(sync_to_async(_render, thread_sensitive=False)(page.fragment, page.query))
-        await asyncio.wait([rendering, revoked], return_when=asyncio.FIRST_COMPLETED)
-        if not revoked.done():
-            html = rendering.result()
-            if html != sent and not gone.done():
-                sent = html
-                await send({"type": "websocket.send", "text": json.dumps({"html": html})})
-            await asyncio.wait([gone, revoked], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        html = await _unless(revoked, sync_to_async(_render, thread_sensitive=False)(page.fragment, page.query))
+        if html is not None and html != sent and not gone.done():
+            sent = html
+            await send({"type": "websocket.send", "text": json.dumps({"html": html})})
+        await asyncio.wait([gone, revoked], timeout=LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
         if revoked.done():
-            rendering.cancel()
             return UNAUTHORIZED
     return None
+
+
+async def _unless(over: asyncio.Future[Any], doing: Coroutine[Any, Any, str]) -> str | None:
+    """What it comes to; None as soon as ``over`` is done."""
+    task = asyncio.ensure_future(doing)
+    try:
+        await asyncio.wait([task, over], return_when=asyncio.FIRST_COMPLETED)
+        return None if over.done() else task.result()
+    finally:
+        task.cancel()
 
 
 def _render(fragment: Fragment, query: dict[str, str]) -> str:

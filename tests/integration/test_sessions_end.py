@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import AsyncIterator
@@ -313,13 +314,19 @@ async def test_a_session_stays_the_credential_of_its_connection(start: Any) -> N
     assert await visitor.closed() == 4001
 
 
-async def open_page(browser: AsyncClient) -> Visitor:
-    """A page of the admin that is kept up to date, once it has been sent its living part."""
+async def open_feed(browser: AsyncClient) -> Visitor:
+    """What keeps a page of the admin up to date."""
     cookie = f"sessionid={browser.cookies['sessionid'].value}".encode()
     feed = WebsocketCommunicator(cast(Any, application), "/admin/feed/?page=cluster", [(b"cookie", cookie)])
     assert (await feed.connect(timeout=5))[0]
-    assert "html" in json.loads(await feed.receive_from(WEBSOCKET_SECONDS))
     return Visitor(feed, browser)
+
+
+async def open_page(browser: AsyncClient) -> Visitor:
+    """The same, once it has been sent the page's living part."""
+    page = await open_feed(browser)
+    assert "html" in json.loads(await page.socket.receive_from(WEBSOCKET_SECONDS))
+    return page
 
 
 async def test_an_open_page_of_the_admin_ends_with_its_session(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -338,6 +345,26 @@ async def test_an_open_page_of_the_admin_ends_with_its_session(start: Any, monke
     assert stays.socket.output_queue.empty()
     await change(user, is_active=False)
     assert await stays.closed() == 4001
+    assert process.node.orders._guests == {}
+
+
+async def test_a_session_that_ends_while_its_page_opens(start: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the question who may see it and the node's listening for the session's end: nobody tells of that."""
+    monkeypatch.setattr("monitoring.feed.LOOK_SECONDS", 600)
+    process = await start(**NO_LOOK)
+    browser = AsyncClient()
+    await browser.aforce_login(await make_user())
+    listen = process.node.orders.guest
+
+    @contextlib.asynccontextmanager
+    async def listens_late(*whom: str) -> AsyncIterator[asyncio.Event]:
+        await browser.post("/admin/logout/")
+        async with listen(*whom) as ended:
+            yield ended
+
+    monkeypatch.setattr(process.node.orders, "guest", listens_late)
+    page = await open_feed(browser)
+    assert await page.closed() == 4003
     assert process.node.orders._guests == {}
 
 
