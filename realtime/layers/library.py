@@ -10,8 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 @contextmanager
 def needed(library: str, *, by: str, extra: str) -> Iterator[None]:
-    """Around the imports that need it, which ``extra`` of our distribution, and a file of the same name, install. Not an
-    ImportError, which Channels would replace by one of its own that names the layer alone."""
+    """Around the imports that need it, which ``extra`` of our distribution, and a file of the same name, install. Not
+    an ImportError, which Channels would replace by one of its own that names the layer alone."""
     try:
         yield
     except ModuleNotFoundError as error:
