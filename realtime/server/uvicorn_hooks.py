@@ -49,19 +49,23 @@ def verify() -> str | None:
         (Close, "serialize"),
         (Frame, "serialize"),
         (StreamReader, "at_eof"),
+        (StreamReader, "read_exact"),
     ]
     for owner, name in wanted:
         if not hasattr(owner, name):
             return f"{owner.__module__}.{owner.__qualname__} has no {name}"
     attributes: list[tuple[Any, tuple[str, ...]]] = [
         (WebSocketsSansIOProtocol, _PROTOCOL_ATTRIBUTES),
-        (Protocol, ("close_rcvd", "close_rcvd_then_sent", "close_sent", "current_size", "parser", "parser_exc")),
+        (Protocol, _PARSER_ATTRIBUTES),
+        (StreamReader, ("buffer",)),
         (Config, tuple(_defaults())),
     ]
     for owner, names in attributes:
         missing = set(names).difference(owner.__init__.__code__.co_names)
         if missing:
             return f"{owner.__module__}.{owner.__qualname__} does not set {', '.join(sorted(missing))}"
+    if "n" not in StreamReader.read_exact.__code__.co_varnames:
+        return "websockets.streams.StreamReader.read_exact does not take n"
     return None
 
 
@@ -78,6 +82,15 @@ _PROTOCOL_METHODS = (
     "send",
     "send_receive_event_to_app",
     "shutdown",
+)
+_PARSER_ATTRIBUTES = (
+    "close_rcvd",
+    "close_rcvd_then_sent",
+    "close_sent",
+    "current_size",
+    "parser",
+    "parser_exc",
+    "reader",
 )
 _PROTOCOL_ATTRIBUTES = (
     "app",

@@ -40,15 +40,20 @@ CLOSE_SECONDS = 2.0
 """A client that has not answered a close frame by then is cut, unless it still reads what was written before."""
 
 SLICE_BYTES = 1_024
-"""What ``websockets`` parses in one go: it parses, and answers, all that it is given before anybody may say no."""
+"""What ``websockets`` parses in one go: it parses, and answers, all that it is given before anybody may say no. More
+only of the inside of one frame, in which there is nothing to answer."""
 TURN_FRAMES = 100
 """Frames in that, after which others get their turn."""
+TURN_BYTES = 65_536
+"""Bytes after which they do. uvloop reads up to 8 MiB of one client before it looks at anybody else."""
 
 INVALID_TEXT = 1007
 """The close code for a text message that is not UTF-8."""
 
 BETWEEN_FRAMES = StreamReader.at_eof.__code__
 """Where the parser of ``websockets`` waits while it has begun no frame."""
+WITHIN_A_FRAME = StreamReader.read_exact.__code__
+"""Where it waits for the rest of one, or of its header; the argument ``n`` is all of what it waits for."""
 
 
 class RealtimeProtocol(FrameCount, WebSocketsSansIOProtocol):
@@ -109,7 +114,8 @@ class RealtimeProtocol(FrameCount, WebSocketsSansIOProtocol):
                 self.resume_reading()
 
     def _parse(self, data: bytes) -> None:
-        for start in range(0, len(data), SLICE_BYTES):
+        start = 0
+        while start < len(data):
             if self._is_closed_for_misuse():
                 self._closing_bytes += len(data) - start
                 if self._closing_bytes > CLOSING_MAX_BYTES:
@@ -117,13 +123,15 @@ class RealtimeProtocol(FrameCount, WebSocketsSansIOProtocol):
             if self._has_failed() or self._deaf_bytes:
                 self._throw_away(len(data) - start)
                 return
-            frames = self._frames
-            self.conn.receive_data(data[start : start + SLICE_BYTES])
+            frames, end = self._frames, start + SLICE_BYTES
+            if end < len(data):
+                end = max(end, start + self._lacking_bytes())
+            self.conn.receive_data(data[start:end])
             self.handle_events()  # also what came before a violation
             if self._has_failed():
                 self.handle_parser_exception()
-            end = start + SLICE_BYTES
-            if self._frames - frames > TURN_FRAMES and end < len(data):
+            start = end
+            if (self._frames - frames > TURN_FRAMES or end >= TURN_BYTES) and end < len(data):
                 self._hold(data[end:])
                 return
 
@@ -337,10 +345,22 @@ class RealtimeProtocol(FrameCount, WebSocketsSansIOProtocol):
 
     def _is_between_messages(self) -> bool:
         """Whether the parser has begun neither a frame nor a message."""
+        return self._parsing().gi_code is BETWEEN_FRAMES and self.conn.current_size is None
+
+    def _lacking_bytes(self) -> int:
+        """How much the parser waits for, of a frame or its header; 0 while it has begun none."""
+        parsing = self._parsing()
+        if parsing.gi_code is not WITHIN_A_FRAME:
+            return 0
+        wanted: int = parsing.gi_frame.f_locals["n"]
+        return wanted - len(self.conn.reader.buffer)
+
+    def _parsing(self) -> Any:
+        """The innermost generator of the parser."""
         innermost: Any = self.conn.parser
         while innermost.gi_yieldfrom is not None:
             innermost = innermost.gi_yieldfrom
-        return innermost.gi_code is BETWEEN_FRAMES and self.conn.current_size is None
+        return innermost
 
 
 def _is_utf8(message: bytes) -> bool:
