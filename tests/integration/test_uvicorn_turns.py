@@ -12,7 +12,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from realtime.server.uvicorn_protocol import SLICE_BYTES, TURN_BYTES, RealtimeProtocol
-from tests.acceptance.engine.peer import BINARY, CONTINUATION, frame
+from tests.acceptance.engine.peer import BINARY, CONTINUATION, frame, head
 
 KIB = 1024
 READ_BYTES = 256 * KIB  # what loops read at once
@@ -119,3 +119,17 @@ async def test_small_frames_are_cut_small(parsed: Parsed) -> None:
     while len(parsed.messages) < 300:
         await asyncio.sleep(0)
     assert max(size for turn in parsed.turns for size in turn) <= SLICE_BYTES
+
+
+async def test_what_is_thrown_away_is_read_slowly(parsed: Parsed) -> None:
+    """Who goes on with a message that was refused is not read in every turn of the loop; but he is read."""
+    parsed.turns.append([])
+    parsed.protocol.data_received(head(BINARY, 1 << 62) + bytes(READ_BYTES))
+    for _ in range(10):
+        assert parsed.wire.is_paused
+        await asyncio.sleep(0)
+    while parsed.wire.is_paused:
+        await asyncio.sleep(0)
+    parsed.protocol.data_received(bytes(READ_BYTES))
+    assert parsed.wire.is_paused
+    assert sum(parsed.turns[0]) <= SLICE_BYTES
