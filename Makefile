@@ -9,7 +9,7 @@
 #
 # Variables of `make run`: BACKPLANE (redis, rabbitmq, kafka or memory), BALANCER (nginx or haproxy), PORT (8080),
 # INTERNAL_PORT (8090), NODE_PORT (8081, the first), NODES (3), RUN_DIR (var/run).
-# Variables of the tests: TESTS (what to run), PYTEST_ARGS; of `make soak`: SOAK_SECONDS, PYTEST_ARGS.
+# Variables of the tests: TESTS (what to run), PYTEST_ARGS, WORKERS (2); of `make soak`: SOAK_SECONDS, PYTEST_ARGS.
 
 SHELL := /bin/sh
 SYSTEM_PYTHON ?= python3
@@ -17,7 +17,9 @@ VENV ?= .venv
 PYTHON := $(VENV)/bin/python
 TESTS ?= tests
 SOAK_SECONDS ?= 300
+WORKERS ?= 2
 PYTEST := $(PYTHON) -W error::SyntaxWarning -m pytest
+SUITE := $(PYTHON) -m devtools.suite --workers $(WORKERS)
 
 .DEFAULT_GOAL := help
 .PHONY: help environment test-packages bench-packages run test test-all soak unit check format wheel bench bench-quick clean
@@ -40,10 +42,10 @@ run: environment
 	@exec $(PYTHON) -m devtools.run --end-with-parent
 
 test: environment test-packages
-	$(PYTEST) -m "not slow" $(PYTEST_ARGS) $(TESTS)
+	$(SUITE) -m "not slow" $(PYTEST_ARGS) $(TESTS)
 
 test-all: environment test-packages
-	$(PYTEST) $(PYTEST_ARGS) $(TESTS)
+	$(SUITE) $(PYTEST_ARGS) $(TESTS)
 
 soak: environment test-packages
 	SOAK_SECONDS=$(SOAK_SECONDS) $(PYTEST) -s -o faulthandler_timeout=0 $(PYTEST_ARGS) tests/acceptance/soak

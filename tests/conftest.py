@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.cluster import Cluster
 from tests.support.kafka import KafkaServer, archive_classes
@@ -27,6 +28,25 @@ SLOW = (
     "tests/contract/test_outages.py",
 )
 """Attacks, faults, and second servers and brokers: what takes long, and is not what most changes break."""
+ALONE = (
+    *(f"tests/acceptance/{name}/" for name in ("abuse", "crash", "engine", "health", "limits", "on_uvicorn")),
+    *(f"tests/acceptance/{name}/" for name in ("scraped", "soak")),
+    *(f"tests/acceptance/test_{name}.py" for name in ("api", "members", "messages", "node_killed", "redis_outage")),
+    *(f"tests/acceptance/test_{name}.py" for name in ("shutdown", "stock_layers")),
+    "tests/acceptance/operating/test_live_commands.py",
+    "tests/contract/test_outages.py",
+    "tests/integration/test_admin_speed.py",
+    "tests/integration/test_tracking_outages.py",
+)
+"""What measures times, processors or memory, or holds the product to seconds: nothing else runs meanwhile."""
+TOGETHER = {
+    "tests/acceptance/backplanes/": "brokers",
+    "tests/acceptance/balancers/test_scenario.py": "brokers",
+    "tests/acceptance/socketio/": "socketio",
+    "tests/acceptance/your_project/": "your_project",
+    "tests/contract/": "brokers",
+}
+"""Tests that share what takes long to start or build: they run in one process. Elsewhere those of one file do."""
 LOG_TAIL = 6_000  # characters of each log that a failed test shows
 StartCluster = Callable[..., Cluster]
 
@@ -41,10 +61,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks what SLOW lists, whole directories and files."""
+    """Marks what SLOW and ALONE list, whole directories and files."""
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker(pytest.mark.slow)
+        if item.nodeid.startswith(ALONE):
+            item.add_marker(pytest.mark.alone)
+
+
+class Together(LoadScopeScheduling):
+    """Gives the tests of one file, or of TOGETHER, to one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        shared = (group for prefix, group in TOGETHER.items() if nodeid.startswith(prefix))
+        return next(shared, nodeid.partition("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    return Together(config, log)
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -94,7 +128,9 @@ def kafka_process(request: pytest.FixtureRequest) -> Iterator[KafkaServer]:
     """One Kafka for the run; see `kafka_server`."""
     archive_classes()
     with KafkaServer() as server:
-        request.config.stash[KAFKA] = server.broker.name
+        name = server.broker.name
+        request.config.stash[KAFKA] = name
+        getattr(request.config, "workeroutput", {})["kafka"] = name
         yield server
 
 
@@ -104,6 +140,12 @@ def kafka_server(kafka_process: KafkaServer) -> KafkaServer:
     if kafka_process.is_running:
         kafka_process.resume()
     return kafka_process.start().wait_until_ready()
+
+
+def pytest_testnodedown(node: Any) -> None:
+    """One of the processes of a run has ended; what it found out."""
+    if name := getattr(node, "workeroutput", {}).get("kafka"):
+        node.config.stash[KAFKA] = name
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -109,7 +109,7 @@ async def test_a_class_may_say_why(question: str, said: Any) -> None:
         await settle(asked(judge, question))
 
 
-@pytest.mark.parametrize("answer", [1, "yes", None, object(), [True]], ids=str)
+@pytest.mark.parametrize("answer", [1, "yes", None, object(), [True]], ids=lambda answer: type(answer).__name__)
 async def test_anything_else_lets_nobody_through(
     question: str, said: Any, answer: object, caplog: pytest.LogCaptureFixture
 ) -> None:

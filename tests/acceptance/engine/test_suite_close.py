@@ -19,7 +19,11 @@ def test_messages_and_then_a_close(echo: Echo) -> None:
     assert echo.rest() == []
 
 
-@pytest.mark.parametrize("late", [frame(PING, b"late"), text("late"), frame(CONTINUATION, b"late"), b"\xff" * 40])
+@pytest.mark.parametrize(
+    "late",
+    [frame(PING, b"late"), text("late"), frame(CONTINUATION, b"late"), b"\xff" * 40],
+    ids=["ping", "message", "continuation", "nonsense"],
+)
 def test_nothing_is_looked_at_after_a_close(echo: Echo, late: bytes) -> None:
     """7.1.3-7.1.5: neither a ping nor a message nor nonsense."""
     echo.send(frame(TEXT, b"begun", fin=False), close(), late)
