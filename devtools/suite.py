@@ -23,7 +23,12 @@ def main(arguments: list[str]) -> int:
     only = f"({own.expression}) and " if own.expression else ""
     beside = _pytest("-n", own.workers, "-m", f"{only}not alone", *others)
     alone = _pytest("-m", f"{only}alone", *others)
-    return next((end for end in (beside, alone) if end not in (0, NO_TESTS)), min(beside, alone))
+    return end_of(beside, alone)
+
+
+def end_of(*parts: int) -> int:
+    """What a run in parts ends with: the first failure, or 0 when there were tests in any part."""
+    return next((end for end in parts if end not in (0, NO_TESTS)), min(parts))
 
 
 def _pytest(*arguments: str) -> int:
