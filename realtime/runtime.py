@@ -300,7 +300,7 @@ def _tell_end(connection: Connection, code: int, seconds: float) -> None:
     )  # fmt: skip
 
 
-GC_THRESHOLDS = (5_000, 5, 1_000)
+GC_THRESHOLDS = (5_000, 2, 2_500)
 """Python's own (700, 10, 10) make a full collection while some thousand clients connect. The first number bounds what a
 collection of young objects looks at (half a microsecond each), the first two multiplied that of the next generation."""
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from realtime.conf import Settings
 from realtime.limits import BacklogLimit
+from realtime.server.daphne_walks import in_parts, is_walk
 from realtime.server.frame_limits import FrameLimits
 from realtime.server.lifecycle import Address, Lifecycle, reachable
 from realtime.server.socket import ClientSocket, Scope, Send
@@ -61,7 +62,9 @@ def verify() -> str | None:
         (WebSocketProtocol, "handle_reply"),
         (WebSocketProtocol, "serverSend"),
         (WebSocketFactory, "protocol"),
+        (Server, "application_checker"),
         (Server, "kill_all_applications"),
+        (Server, "timeout_checker"),
         (Server, "create_application"),
         (Server, "handle_reply"),
         (abstract.FileDescriptor, "dataBuffer"),
@@ -73,6 +76,9 @@ def verify() -> str | None:
     for owner, name in wanted:
         if not hasattr(owner, name):
             return f"{owner.__module__}.{owner.__qualname__} has no {name}"
+    for walk in (Server.application_checker, Server.timeout_checker):
+        if not is_walk(walk):
+            return f"daphne.server.Server.{walk.__name__} does not walk over its connections"
     if "_tempDataLen" not in abstract.FileDescriptor.__init__.__code__.co_names:
         return "twisted.internet.abstract.FileDescriptor does not set _tempDataLen"
     return None
@@ -148,6 +154,8 @@ class DaphneHooks:
             WebSocketFactory.protocol = RealtimeProtocol
             # For each connection autobahn formats its 40 options, for a debug line that is printed nowhere (135 us).
             setattr(protocol, "pformat", _no_dump)  # noqa: B010  mypy: autobahn does not export what it imports
+            Server.application_checker = in_parts(Server.application_checker, _later)
+            Server.timeout_checker = in_parts(Server.timeout_checker, _later)
             Server.kill_all_applications = _kill_all_applications
             Server.create_application = _create_application
         _reactor().callWhenRunning(self._running)
@@ -286,6 +294,10 @@ def _reactor() -> Any:
     from twisted.internet import reactor
 
     return reactor
+
+
+def _later(seconds: float, call: Callable[..., None], *arguments: Any) -> None:
+    _reactor().callLater(seconds, call, *arguments)
 
 
 def _has_flag(flag: str) -> bool:
