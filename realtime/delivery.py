@@ -14,7 +14,7 @@ from realtime.protocol.envelope import Envelope
 from realtime.protocol.frames import FrameBatch
 from realtime.server.writer import FrameWriter
 
-STEP_MEMBERS = 250
+STEP_MEMBERS = 100
 """Members of a big audience that are served between two looks at the clock."""
 STEP_BYTES = 4 * 1024 * 1024
 """A step also ends after that many bytes to all of its members: copying them is what takes the time then."""
