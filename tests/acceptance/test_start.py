@@ -11,6 +11,12 @@ from tests.support.cluster import clean_environment
 from tests.support.processes import CHECKOUT
 
 PRINT_SETTING = "import config.settings as s; print(repr(getattr(s, {!r})))"
+DAPHNE_THEN_US = """
+import daphne.cli, config.asgi
+from daphne.server import Server
+from realtime.server.daphne_hooks import verify
+print(verify(), [hasattr(walk, "__wrapped__") for walk in (Server.application_checker, Server.timeout_checker)])
+"""
 
 
 def test_development_needs_no_environment() -> None:
@@ -61,6 +67,13 @@ def test_postgresql_uses_a_pool() -> None:
     assert "django_prometheus.db.backends.postgresql" in databases
     assert "'pool': {" in databases
     assert "'CONN_MAX_AGE': 0" in databases
+
+
+def test_daphne_is_tuned_when_it_imports_the_application() -> None:
+    """Its walks over all connections are in parts; it is still the daphne that is expected."""
+    done = python(DAPHNE_THEN_US, {"BACKPLANE_URL": "memory://"})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "None [True, True]"
 
 
 def setting(name: str, environment: dict[str, str] | None = None) -> str:
