@@ -17,7 +17,7 @@ from devtools.tied import kill_group
 CHECKOUT = Path(__file__).resolve().parents[2]
 # The kernel ties a child to the thread that started it, so all are started by one that lasts as long as the
 # run.
-_starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
+starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="starter")
 START_SECONDS = 20.0
 
 
@@ -65,7 +65,7 @@ class ServerProcess:
             *self.command,
         ]
         command = [sys.executable, "-m", "devtools.tied", *tied]
-        self.process = _starter.submit(self._open, command).result()
+        self.process = starter.submit(self._open, command).result()
 
     def kill(self) -> None:
         """SIGKILL, as a crash would; returns when it is gone."""

@@ -25,7 +25,7 @@ from typing import Protocol
 import pytest
 
 from devtools.ports import free_port
-from tests.support.processes import stands_still
+from tests.support.processes import stands_still, starter
 
 START_SECONDS = 10.0
 STOP_SECONDS = 5.0
@@ -128,7 +128,9 @@ class RedisServer:
         binary = require_redis()
         self.directory = self.directory or Path(tempfile.mkdtemp(prefix="redis-"))
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
+            # Not by the thread of this call, which may end before the run does: that would end the server.
+            self.process = starter.submit(
+                subprocess.Popen,
                 [binary, *self._options()],
                 cwd=self.directory,
                 stdin=subprocess.DEVNULL,
@@ -136,7 +138,7 @@ class RedisServer:
                 stderr=log,
                 preexec_fn=die_with_parent(),
                 start_new_session=True,
-            )
+            ).result()
         self._wait_until_answering()
         return self
 
